@@ -1,0 +1,18 @@
+"""mmseg_dafm: domain-aware fine-tuning of foundation models for mmsegmentation.
+
+Importing the package registers its components in mmsegmentation's registries; a config needs nothing but
+``custom_imports = dict(imports=['mmseg_dafm'])``.
+"""
+
+from importlib.util import find_spec
+
+__version__ = '0.1.0'
+
+_missing = [name for name in ('mmengine', 'mmcv', 'mmseg') if find_spec(name) is None]
+if _missing:
+    raise ImportError(
+        f'mmseg_dafm needs mmsegmentation, but {", ".join(_missing)} cannot be imported: install it with '
+        '`pip install "mmseg_dafm[onedl]"` (maintained packages) or `pip install "mmseg_dafm[openmmlab]"` (classic packages).'
+    )
+
+from mmseg_dafm import datasets, evaluation, models, optim  # noqa: E402, F401
