@@ -1,0 +1,6 @@
+"""Transforms that keep the domain of an image."""
+
+from mmseg_dafm.datasets.transforms.keep_domain_image import KeepDomainImage, domain_image
+from mmseg_dafm.datasets.transforms.pack_domain_inputs import PackDomainInputs
+
+__all__ = ['KeepDomainImage', 'PackDomainInputs', 'domain_image']
