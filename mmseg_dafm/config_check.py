@@ -1,0 +1,97 @@
+"""Whether the files that a config names exist: asked before anything is built."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+
+from mmseg_dafm.models.domain.embedding_file import embed_command
+from mmseg_dafm.run_config import for_each_dataset
+
+DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def check_config(cfg: Config, dataloaders: Sequence[str] = DATALOADERS) -> None:
+    """Raise if `missing_files` finds anything.
+
+    Raises:
+        FileNotFoundError: With one line per missing file or folder.
+    """
+    problems = list(missing_files(cfg, dataloaders))
+    if problems:
+        raise FileNotFoundError('\n'.join(problems))
+
+
+def missing_files(cfg: Config, dataloaders: Sequence[str] = DATALOADERS) -> Iterator[str]:
+    """Yield a sentence for each data folder, embedding file, model folder or checkpoint that does not exist.
+
+    Args:
+        cfg: A training or test config.
+        dataloaders: Which of its data loaders to look at.
+
+    Yields:
+        What is missing, the config key that names it, and the remedy.
+    """
+    seen = set()
+    for sentence in (*_missing_data(cfg, dataloaders), *_missing_model_files(cfg.get('model') or {}, 'model')):
+        if sentence not in seen:
+            seen.add(sentence)
+            yield sentence
+    load_from = cfg.get('load_from')
+    if load_from and '://' not in load_from and not Path(load_from).expanduser().is_file():
+        yield f'load_from names {load_from}, which does not exist: correct the path or remove the key'
+
+
+def _missing_data(cfg: Config, dataloaders: Sequence[str]) -> list[str]:
+    problems: list[str] = []
+
+    def visit(dataset: ConfigDict) -> None:
+        root = dataset.get('data_root')
+        folders = dataset.get('data_prefix') or {}
+        if root and not Path(root).expanduser().is_dir():
+            problems.append(
+                f'{name} ({dataset.get("type")}) has data_root={root!r}, which is not a folder: put the data there or '
+                f'set data_root'
+            )
+            return
+        for key, folder in folders.items():
+            if not isinstance(folder, str):
+                continue
+            path = Path(root or '', folder).expanduser()
+            if not path.is_dir():
+                problems.append(
+                    f'{name} ({dataset.get("type")}) has data_prefix.{key}={folder!r}, but {path} is not a folder'
+                )
+
+    for name in dataloaders:
+        dataset = (cfg.get(name) or {}).get('dataset')
+        if dataset:
+            for_each_dataset(dataset, visit)
+    return problems
+
+
+def _missing_model_files(node: dict | list, where: str) -> Iterator[str]:
+    """Walk a model config: embedding dicts, `pretrained` folders and `init_cfg` checkpoints."""
+    if isinstance(node, list | tuple):
+        for index, child in enumerate(node):
+            yield from _missing_model_files(child, f'{where}[{index}]')
+        return
+    if not isinstance(node, dict):
+        return
+    path = node.get('path')
+    if isinstance(path, str) and not Path(path).expanduser().exists():
+        remedy = 'correct the path'
+        if 'classes' in node or 'row_names' in node:
+            remedy = f'make it with: {embed_command(node.get("classes") or ["NAME", "..."], path)}'
+        yield f'{where}.path names {path}, which does not exist: {remedy}'
+    for key in ('pretrained', 'checkpoint'):
+        value = node.get(key)
+        # A hub id has at most one slash and no leading dot or slash; only what is plainly a path is looked up.
+        if (
+            isinstance(value, str)
+            and value.startswith(('/', './', '../', '~'))
+            and not Path(value).expanduser().exists()
+        ):
+            yield f'{where}.{key} names {value}, which does not exist: download the weights there or correct the path'
+    for key, child in node.items():
+        yield from _missing_model_files(child, f'{where}.{key}')

@@ -1,0 +1,137 @@
+"""Changes that the command line makes to a config before a run, as functions of the config."""
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.device import get_device
+from mmengine.logging import print_log
+from mmengine.registry import OPTIM_WRAPPERS
+from mmengine.runner import find_latest_checkpoint
+
+
+def set_work_dir(cfg: Config, config_path: str | os.PathLike, work_dir: str | None = None) -> None:
+    """Set `cfg.work_dir`: the argument, else the config's own, else `work_dirs/<config name>`."""
+    cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(config_path).stem)
+
+
+def set_resume(cfg: Config, resume: bool) -> None:
+    """Make `resume` mean the work dir's last checkpoint, whatever `load_from` says.
+
+    mmengine alone would resume from `load_from`, which holds weights and no training state. With nothing to resume, the
+    run starts afresh, from `load_from` if there is one.
+    """
+    cfg.resume = resume
+    if not resume:
+        return
+    latest = find_latest_checkpoint(cfg.work_dir) if os.path.isdir(cfg.work_dir) else None
+    if latest is None:
+        cfg.resume = False
+        print_log(f'nothing to resume in {cfg.work_dir}: starting afresh', 'current', logging.WARNING)
+    else:
+        cfg.load_from = latest
+
+
+def enable_amp(cfg: Config) -> None:
+    """Switch the optimizer wrapper to mixed precision: bfloat16 where the GPU has it, else float16 with loss scaling.
+
+    The wrapper's type may be absent. A wrapper of ours is replaced by its AMP sibling, `XOptimWrapper` by
+    `XAmpOptimWrapper`.
+
+    Raises:
+        ValueError: If there is no accelerator, or the wrapper has no AMP sibling.
+    """
+    if get_device() in ('cpu', 'mps'):
+        raise ValueError(f'--amp needs a GPU, but the device is {get_device()!r}: run without --amp')
+    name = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    if 'AmpOptimWrapper' in name:
+        print_log('mixed precision is already on in the config', 'current', logging.WARNING)
+        return
+    sibling = name.replace('OptimWrapper', 'AmpOptimWrapper')
+    if sibling == name or OPTIM_WRAPPERS.get(sibling) is None:
+        raise ValueError(f'--amp found no mixed precision version of optim_wrapper.type={name!r}: run without --amp')
+    cfg.optim_wrapper.type = sibling
+    half = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    cfg.optim_wrapper.dtype = 'bfloat16' if half else 'float16'
+    # bfloat16 has float32's range: gradients do not vanish, so there is nothing to scale.
+    cfg.optim_wrapper.loss_scale = 1.0 if half else 'dynamic'
+
+
+def adapt_to_device(cfg: Config) -> None:
+    """On a machine without CUDA, turn SyncBN into BN and NCCL into Gloo; each change is logged."""
+    if torch.cuda.is_available():
+        return
+    count = _replace_value(cfg.model, 'SyncBN', 'BN')
+    if count:
+        print_log(f'no CUDA device: {count} x SyncBN in the model config became BN', 'current', logging.WARNING)
+    dist_cfg = cfg.get('env_cfg', {}).get('dist_cfg', {})
+    if cfg.get('launcher', 'none') != 'none' and dist_cfg.get('backend', 'nccl') == 'nccl':
+        cfg.setdefault('env_cfg', ConfigDict()).dist_cfg = ConfigDict(dist_cfg, backend='gloo')
+        print_log('no CUDA device: the nccl backend became gloo', 'current', logging.WARNING)
+
+
+def _replace_value(node: dict | list, old: str, new: str) -> int:
+    """Replace every value equal to `old` in nested dicts and lists; return how many there were."""
+    count = 0
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        if isinstance(value, dict | list):
+            count += _replace_value(value, old, new)
+        elif isinstance(value, str) and value == old:
+            node[key] = new
+            count += 1
+    return count
+
+
+def shorten(cfg: Config, iterations: int = 2) -> None:
+    """Turn a training config into a trial of a few iterations without validation, in this process alone."""
+    cfg.train_cfg = ConfigDict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=iterations + 1)
+    cfg.setdefault('default_hooks', ConfigDict()).logger = ConfigDict(type='LoggerHook', interval=1)
+    for key in ('train_dataloader', 'val_dataloader'):
+        if cfg.get(key):
+            cfg[key].update(num_workers=0, persistent_workers=False)
+
+
+def for_each_dataset(dataset: ConfigDict, action: Callable[[ConfigDict], None]) -> None:
+    """Call `action` on every leaf of a dataset config, whatever the keys under which wrappers hold their parts."""
+    values = [value for key, value in dataset.items() if key not in ('pipeline', 'metainfo', 'data_prefix')]
+    values = [child for value in values for child in (value if isinstance(value, list | tuple) else [value])]
+    children = [child for child in values if isinstance(child, dict) and 'type' in child]
+    if not children:
+        action(dataset)
+    for child in children:
+        for_each_dataset(child, action)
+
+
+def enable_tta(cfg: Config) -> None:
+    """Put the model inside `cfg.tta_model` and `cfg.tta_pipeline` into every test dataset.
+
+    Raises:
+        ValueError: If the config defines no `tta_pipeline`.
+    """
+    if not cfg.get('tta_pipeline'):
+        raise ValueError(f'--tta needs tta_pipeline, which {cfg.filename} does not define')
+    for_each_dataset(cfg.test_dataloader.dataset, lambda dataset: dataset.update(pipeline=cfg.tta_pipeline))
+    cfg.model = ConfigDict(cfg.get('tta_model') or {'type': 'SegTTAModel'}, module=cfg.model)
+
+
+def enable_drawing(cfg: Config, show: bool, show_dir: str | None, wait_time: float) -> None:
+    """Turn on mmseg's visualization hook for a test run.
+
+    Raises:
+        ValueError: If the config has no visualization hook or no visualizer.
+    """
+    if 'visualization' not in cfg.get('default_hooks', {}) or 'visualizer' not in cfg:
+        raise ValueError(f'--show and --show-dir need default_hooks.visualization and visualizer in {cfg.filename}')
+    cfg.default_hooks.visualization.update(draw=True, show=show, wait_time=wait_time)
+    if show_dir:
+        cfg.visualizer.save_dir = show_dir
+
+
+def set_output_dir(cfg: Config, folder: str) -> None:
+    """Make every test evaluator write its predictions to `folder`."""
+    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+    for evaluator in evaluators:
+        evaluator.update(output_dir=folder, keep_results=True)

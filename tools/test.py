@@ -1,0 +1,70 @@
+"""Test a model: python tools/test.py CONFIG CHECKPOINT [--tta] [--out DIR] [--show-dir DIR]."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+# A clone works without installation.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
+from mmseg.registry import RUNNERS
+
+from mmseg_dafm import run_config
+from mmseg_dafm.config_check import check_config
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Test a segmentor.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--work-dir', help='folder for the log and the metrics (default: work_dirs/<config name>)')
+    parser.add_argument('--out', help='folder for the predicted label maps')
+    parser.add_argument('--show', action='store_true', help='show each prediction in a window')
+    parser.add_argument('--show-dir', help='folder for the painted predictions')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds that --show waits')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE changes to the config')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def prepare(args: argparse.Namespace) -> Config:
+    """Read the config and apply the command line to it; bad input ends the program here, in one sentence."""
+    for name in ('config', 'checkpoint'):
+        path = getattr(args, name)
+        if '://' not in path and not os.path.isfile(path):
+            raise SystemExit(f'error: {name} {path} does not exist')
+    cfg = Config.fromfile(args.config)
+    cfg.launcher = args.launcher
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    cfg.load_from = args.checkpoint
+    try:
+        run_config.set_work_dir(cfg, args.config, args.work_dir)
+        run_config.adapt_to_device(cfg)
+        if args.show or args.show_dir:
+            run_config.enable_drawing(cfg, args.show, args.show_dir, args.wait_time)
+        if args.tta:
+            run_config.enable_tta(cfg)
+        if args.out:
+            run_config.set_output_dir(cfg, args.out)
+        check_config(cfg, ('test_dataloader',))
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f'error: {error}') from None
+    return cfg
+
+
+def main() -> None:
+    cfg = prepare(parse_args())
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.test()
+
+
+if __name__ == '__main__':
+    main()
