@@ -1,0 +1,128 @@
+"""Reading Stable Diffusion weights: hub id, local folder in diffusers' layout, or one file of the original layout."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+# The U-Net's output layers predict noise; a backbone ends before them.
+UNUSED_UNET_KEYS = ('conv_norm_out.', 'conv_out.')
+
+
+def load_unet(unet: nn.Module, source: str) -> None:
+    """Fill a U-Net without output layers.
+
+    Args:
+        unet: The module to fill in place.
+        source: Hub id, folder with a ``unet`` subfolder, or a ``.ckpt`` / ``.safetensors`` file with the original key names.
+
+    Raises:
+        FileNotFoundError: If the source is neither on disk nor reachable.
+        ValueError: If keys are missing or left over, or shapes differ.
+    """
+    if _is_file(source):
+        from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
+
+        state = convert_ldm_unet_checkpoint(read_state_dict(source), dict(unet.config))
+    else:
+        state = _from_pretrained(UNet2DConditionModel, source, 'unet').state_dict()
+    fill(unet, {k: v for k, v in state.items() if not k.startswith(UNUSED_UNET_KEYS)}, f'the U-Net of {source}')
+
+
+def load_vae_encoder(encoder: nn.Module, source: str) -> None:
+    """Fill a :class:`~mmseg_dafm.models.backbones.latents.LatentEncoder` in place; the decoder's keys are passed over.
+
+    Args:
+        encoder: The module to fill.
+        source: As for :func:`load_unet` (subfolder ``vae``; a folder may be the VAE's own), or a flat state dict of a TinyEncoder.
+
+    Raises:
+        FileNotFoundError: If the source is neither on disk nor reachable.
+        ValueError: If keys are missing or left over, or shapes differ.
+    """
+    if _is_file(source):
+        state = read_state_dict(source)
+        if not encoder.variational:
+            state = {f'encoder.{key}': value for key, value in state.items()}
+        elif any(key.startswith('first_stage_model.') for key in state):
+            from mmseg_dafm.models.backbones.vpd_official import convert_vae
+
+            state = convert_vae(
+                {k.removeprefix('first_stage_model.'): v for k, v in state.items() if k.startswith('first_stage')}
+            )
+    else:
+        kind = AutoencoderKL if encoder.variational else AutoencoderTiny
+        state = _from_pretrained(kind, source, 'vae').state_dict()
+    state = {key: value for key, value in state.items() if key.startswith(('encoder.', 'quant_conv.'))}
+    fill(encoder, state, f'the VAE of {source}')
+
+
+def read_state_dict(path: str) -> dict[str, Tensor]:
+    """Read a ``.safetensors``, ``.ckpt`` or ``.pth`` file of plain tensors; never unpickles anything else.
+
+    Raises:
+        ValueError: If the file holds more than tensors, or is damaged.
+    """
+    if str(path).endswith('.safetensors'):
+        return load_file(path)
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f'{path} cannot be read as plain tensors ({type(error).__name__}); use its .safetensors release.'
+        ) from error
+    return state.get('state_dict', state)
+
+
+def fill(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Copy a state dict that must cover the module completely, and nothing more.
+
+    Args:
+        module: The module to fill in place.
+        state: Its full state dict; converted to the module's dtype.
+        what: Words for the error, for example ``'the U-Net of sd-1.5'``.
+
+    Raises:
+        ValueError: Naming the missing keys, the left-over keys or the first shape that differs.
+    """
+    own = module.state_dict()
+    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    if missing or extra:
+        raise ValueError(
+            f'{what} does not fit the configured architecture: {len(missing)} keys are missing (first {missing[:3]}), '
+            f"{len(extra)} are left over (first {extra[:3]}); set architecture to the checkpoint's own."
+        )
+    for key, value in state.items():
+        if value.shape != own[key].shape:
+            raise ValueError(
+                f'{what} does not fit the configured architecture: {key} has shape {tuple(value.shape)}, '
+                f"{tuple(own[key].shape)} is expected; set architecture to the checkpoint's own."
+            )
+    module.load_state_dict(state)
+
+
+def _is_file(source: str) -> bool:
+    """Whether the source names one file; a path of a file that is not there is an error, not a hub id."""
+    if source.endswith(('.safetensors', '.ckpt', '.pth', '.pt')):
+        if not Path(source).is_file():
+            raise FileNotFoundError(f'pretrained={source!r}: there is no such file.')
+        return True
+    return False
+
+
+def _from_pretrained(kind: type, source: str, subfolder: str) -> nn.Module:
+    """Load one component of a diffusers model, with one sentence when it cannot be had."""
+    folder = Path(source)
+    if folder.is_dir() and not (folder / subfolder).is_dir() and (folder / 'config.json').is_file():
+        subfolder = None
+    try:
+        return kind.from_pretrained(source, subfolder=subfolder)
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f"pretrained={source!r}: no {subfolder or kind.__name__} weights there. Give a local folder in diffusers' layout "
+            f'(with unet/ and vae/), one .safetensors file of the original release, or a hub id that this machine can reach '
+            f'({type(error).__name__}: {str(error).splitlines()[0][:120]}).'
+        ) from error

@@ -1,0 +1,105 @@
+"""DomainEmbedding: from an image to its domain embedding W, with CLIP."""
+
+import torch
+from mmengine.model import BaseModule
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+from mmseg_dafm.models.domain.domain_math import domain_alpha, domain_embedding, entropy
+from mmseg_dafm.models.domain.embedding_file import build_bank
+from mmseg_dafm.models.domain.image_encoder import ImageEncoder
+
+SPACES = ('projected', 'pooled')
+
+
+@MODELS.register_module()
+class DomainEmbedding(BaseModule):
+    r"""Domain embedding of images: a similarity-weighted sum of description embeddings.
+
+    .. math:: \alpha = \mathrm{softmax}(\cos(I, d_i) / T), \qquad W = \lambda \sum_i \alpha_i d_i
+
+    Args:
+        descriptions: Where the description embeddings come from, see
+            :func:`mmseg_dafm.models.domain.embedding_file.build_bank`.
+        image_encoder: Arguments of :class:`~mmseg_dafm.models.domain.image_encoder.ImageEncoder`.
+        temperature: T, > 0; 1.0 is the printed equation, 0.01 CLIP's own logit scale.
+        learnable_temperature: Learn log T.
+        space: Vectors summed in W: ``projected`` (joint space, as printed) or ``pooled`` (the space and scale of the
+            class tokens). alpha always lives in the joint space.
+        w_scale: Factor lambda on W.
+        crop: Compute W from the training crop even if the pipeline supplies the whole image.
+        init_cfg: mmengine's.
+
+    Raises:
+        ValueError: For T <= 0, an unknown space, a missing space in the file, or joint widths that differ.
+
+    Source: Domino, sec. 2.2; the tower is trainable in its Fig. 2, which ``image_encoder.trainable`` follows.
+    """
+
+    def __init__(
+        self,
+        descriptions: dict,
+        image_encoder: dict,
+        temperature: float = 1.0,
+        learnable_temperature: bool = False,
+        space: str = 'projected',
+        w_scale: float = 1.0,
+        crop: bool = False,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(init_cfg)
+        if temperature <= 0:
+            raise ValueError(f'temperature={temperature} must be positive.')
+        if space not in SPACES:
+            raise ValueError(f'space={space!r} is unknown: use one of {SPACES}.')
+        bank = build_bank(descriptions)
+        self.image_encoder = ImageEncoder(**image_encoder)
+        for name in {'projected', space}:
+            if getattr(bank, name) is None:
+                raise ValueError(
+                    f'descriptions={descriptions} hold no {name} vectors: write them with tools/embed_text.py.'
+                )
+        if bank.projected.shape[-1] != self.image_encoder.out_channels:
+            raise ValueError(
+                f'the descriptions are {bank.projected.shape[-1]} wide in the joint space and the image tower '
+                f'{self.image_encoder.model_name!r} gives {self.image_encoder.out_channels}: use the text tower of the same CLIP.'
+            )
+        self.domain_names, self.space, self.w_scale, self.crop = tuple(bank.names), space, w_scale, crop
+        self.register_buffer('joint', bank.projected.float())
+        self.register_buffer('summed', getattr(bank, space).float())
+        log_temperature = torch.tensor(float(temperature)).log()
+        if learnable_temperature:
+            self.log_temperature = nn.Parameter(log_temperature)
+        else:
+            self.register_buffer('log_temperature', log_temperature)
+
+    @property
+    def out_channels(self) -> int:
+        """Width of W."""
+        return self.summed.shape[-1]
+
+    def init_weights(self) -> None:
+        """Load the image tower; nothing else here has random weights."""
+        self.image_encoder.init_weights()
+        self._is_init = True
+
+    def alpha(self, images: Tensor) -> Tensor:
+        """Similarities ``(B, N)`` of RGB images ``(B, 3, H, W)`` in [-1, 1] to the N descriptions; rows sum to 1."""
+        return domain_alpha(self.image_encoder(images), self.joint, self.log_temperature.exp())
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed the domain of each image.
+
+        Args:
+            images: RGB ``(B, 3, H, W)`` in [-1, 1].
+
+        Returns:
+            W ``(B, D)`` and alpha ``(B, N)``.
+        """
+        alpha = self.alpha(images)
+        return self.w_scale * domain_embedding(alpha, self.summed), alpha
+
+    @staticmethod
+    def scalars(alpha: Tensor) -> dict[str, Tensor]:
+        """What is worth logging of alpha ``(B, N)``: its entropy in nats (log N: W says nothing about the image)."""
+        return dict(domain_alpha_entropy=entropy(alpha.detach()))

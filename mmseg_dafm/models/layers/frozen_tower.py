@@ -1,0 +1,63 @@
+"""A pretrained network that never learns: VAE encoder, frozen CLIP image tower."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+
+class FrozenTower(nn.Module):
+    """Base of modules that hold pretrained weights, and hide their libraries' ``init_weights`` from mmengine.
+
+    mmengine calls ``init_weights`` on every child that has one; the models of diffusers and transformers have one of
+    their own, which would draw loaded weights anew. This class stops that walk: :meth:`init_weights` loads the
+    pretrained weights once and goes no deeper.
+
+    Args:
+        load: Function that fills the tower's weights from disk or hub; None leaves the random initialisation.
+        frozen: Without gradient, always in test mode.
+        save: Keep the weights in ``state_dict``. Without them a checkpoint is smaller, and loading one reads the
+            pretrained weights again.
+    """
+
+    def __init__(self, load: Callable[[], None] | None = None, frozen: bool = True, save: bool = True):
+        super().__init__()
+        if not save and not frozen:
+            raise ValueError('a tower that is trained must be saved: set save_frozen=True or freeze it.')
+        if not save and load is None:
+            raise ValueError(
+                'save_frozen=False needs pretrained weights to read again: set pretrained or save_frozen=True.'
+            )
+        self._load, self.frozen, self.save, self._loaded = load, frozen, save, False
+        self._hidden = not save
+        self._register_state_dict_hook(_drop_hidden_keys)
+
+    def freeze(self) -> None:
+        """Apply ``frozen`` to the parameters; called by subclasses once their modules exist."""
+        if self.frozen:
+            self.requires_grad_(False)
+            self.eval()
+
+    def init_weights(self) -> None:
+        """Load the pretrained weights, once; called by mmengine before training."""
+        if self._load is not None and not self._loaded:
+            self._load()
+            self._loaded = True
+
+    def train(self, mode: bool = True) -> 'FrozenTower':
+        """Stay in test mode while frozen."""
+        return super().train(mode and not self.frozen)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        if not self.save and not any(key.startswith(prefix) for key in state_dict):
+            self.init_weights()
+            self._hidden = False
+            state_dict.update({prefix + key: value for key, value in self.state_dict().items()})
+            self._hidden = True
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _drop_hidden_keys(module, state_dict, prefix, local_metadata):
+    """Leave the weights of a tower that is not saved out of the state dict."""
+    if module._hidden:
+        for key in [key for key in state_dict if key.startswith(prefix)]:
+            del state_dict[key]

@@ -1,0 +1,189 @@
+"""DomainAwareEncoderDecoder: mmseg's EncoderDecoder with one domain embedding per image."""
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from mmengine.model import initialize
+from mmseg.models.segmentors import EncoderDecoder
+from mmseg.registry import MODELS
+from torch import Tensor
+
+from mmseg_dafm.models.layers.domino_norm import DominoNorm, conditioned
+from mmseg_dafm.models.segmentors.domain_images import domain_images
+from mmseg_dafm.models.segmentors.windows import window_boxes
+from mmseg_dafm.models.segmentors.wiring import with_domain_channels, with_in_channels
+
+GPU_WINDOWS = 8
+
+
+@MODELS.register_module()
+class DomainAwareEncoderDecoder(EncoderDecoder):
+    """Segmentor that computes the domain embedding W once per image and hands it to backbone, neck and heads.
+
+    In training W is computed from the whole image when the pipeline supplies it (KeepDomainImage), else from the crop;
+    in test from the whole image, and all sliding windows share it. Parts that do not take W work unchanged, and
+    without ``domain_embedding`` this is mmseg's EncoderDecoder with batched windows and exact padding.
+
+    Args:
+        backbone: Config; a backbone with ``uses_domain`` is called with ``(images, W)``.
+        decode_head: Config of the decode head.
+        neck: Config of the neck; ``in_channels`` may be left out if the backbone has ``out_channels``.
+        auxiliary_head: Config or list of configs.
+        domain_embedding: Config of a DomainEmbedding.
+        train_cfg: mmseg's.
+        test_cfg: mmseg's; ``window_batch`` windows run at once in mode ``slide`` (default 8 on a GPU, 1 on a CPU).
+        data_preprocessor: mmseg's.
+        init_cfg: mmengine's.
+
+    Raises:
+        ValueError: If W is needed and there is no ``domain_embedding``, or there is one and nothing takes W; if channel
+            counts disagree; if a VPDBackbone is fed anything but images in [-1, 1].
+
+    Source: Domino, Fig. 2.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        decode_head: dict,
+        neck: dict | None = None,
+        auxiliary_head: dict | list | None = None,
+        domain_embedding: dict | None = None,
+        train_cfg: dict | None = None,
+        test_cfg: dict | None = None,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ):
+        # not EncoderDecoder's: the neck's channels are known only once the backbone stands
+        super(EncoderDecoder, self).__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        self.domain_embedding = None if domain_embedding is None else MODELS.build(domain_embedding)
+        width = None if domain_embedding is None else self.domain_embedding.out_channels
+        self.backbone = MODELS.build(with_domain_channels(backbone, width))
+        self._check_normalisation()
+        if neck is not None:
+            channels = getattr(self.backbone, 'out_channels', None)
+            neck = with_in_channels(neck, channels, type(self.backbone).__name__)
+            self.neck = MODELS.build(with_domain_channels(neck, width))
+        self._init_decode_head(with_domain_channels(decode_head, width))
+        self._init_auxiliary_head(with_domain_channels(auxiliary_head, width))
+        self.train_cfg, self.test_cfg = train_cfg, test_cfg
+        self._check_domain_use()
+
+    def init_weights(self) -> None:
+        """Initialise the parts, then apply ``init_cfg`` on top.
+
+        Unlike mmengine's order, so that a checkpoint of a VPD baseline in ``init_cfg`` still leaves the CLIP tower,
+        which it does not hold, with its pretrained weights; and without a log line per U-Net tensor.
+        """
+        if self._is_init:
+            return
+        for part in self.children():
+            if hasattr(part, 'init_weights'):
+                part.init_weights()
+        if self.init_cfg:
+            initialize(self, self.init_cfg)
+        self._is_init = True
+
+    def loss(self, inputs: Tensor, data_samples: list) -> dict:
+        """Losses of a batch, and the entropy of alpha as a logged scalar.
+
+        Args:
+            inputs: ``(B, 3, H, W)``, preprocessed.
+            data_samples: ``SegDataSample`` per image.
+        """
+        domain, scalars = self._embed_domain(inputs, [sample.metainfo for sample in data_samples])
+        with conditioned(self, domain):
+            features = self.extract_feat(inputs, domain)
+            losses = self._decode_head_forward_train(features, data_samples)
+            if self.with_auxiliary_head:
+                losses.update(self._auxiliary_head_forward_train(features, data_samples))
+        return {**losses, **scalars}
+
+    def extract_feat(self, inputs: Tensor, domain: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Backbone and neck features of ``(B, 3, H, W)`` under W ``(B, D)``."""
+        takes_domain = getattr(self.backbone, 'uses_domain', False)
+        features = self.backbone(inputs, domain) if takes_domain else self.backbone(inputs)
+        return self.neck(features) if self.with_neck else features
+
+    def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict], domain: Tensor | None = None) -> Tensor:
+        """Logits ``(B, classes, H, W)`` of images ``(B, 3, H, W)``.
+
+        Images are padded to the backbone's ``size_divisor`` and logits cut back, so that no feature level is resampled.
+        """
+        height, width = inputs.shape[2:]
+        divisor = getattr(self.backbone, 'size_divisor', 1)
+        padded = F.pad(inputs, (0, -width % divisor, 0, -height % divisor))
+        meta = dict(img_shape=padded.shape[2:], pad_shape=padded.shape[2:])
+        with conditioned(self, domain):
+            features = self.extract_feat(padded, domain)
+            logits = self.decode_head.predict(features, [meta] * len(inputs), self.test_cfg)
+        return logits[..., :height, :width]
+
+    def inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """Logits ``(B, classes, H, W)`` in mode ``whole`` or ``slide``; W is computed once, from the whole images."""
+        mode = (self.test_cfg or {}).get('mode', 'whole')
+        if mode not in ('whole', 'slide'):
+            raise ValueError(f"test_cfg.mode={mode!r} is unknown: use 'whole' or 'slide'.")
+        domain, _ = self._embed_domain(inputs, batch_img_metas)
+        run = self.slide_inference if mode == 'slide' else self.encode_decode
+        return run(inputs, batch_img_metas, domain)
+
+    def slide_inference(self, inputs: Tensor, batch_img_metas: list[dict], domain: Tensor | None = None) -> Tensor:
+        """Mean of the logits of overlapping windows, ``test_cfg.window_batch`` windows of each image at once."""
+        boxes = window_boxes(tuple(inputs.shape[2:]), tuple(self.test_cfg['crop_size']), tuple(self.test_cfg['stride']))
+        step = self.test_cfg.get('window_batch') or (GPU_WINDOWS if inputs.is_cuda else 1)
+        batch = len(inputs)
+        total, count = 0, inputs.new_zeros((1, 1, *inputs.shape[2:]))
+        for start in range(0, len(boxes), step):
+            chunk = boxes[start : start + step]
+            crops = torch.cat([inputs[..., top:bottom, left:right] for top, bottom, left, right in chunk])
+            repeated = None if domain is None else domain.repeat(len(chunk), 1)
+            logits = self.encode_decode(crops, batch_img_metas, repeated)
+            if start == 0:
+                total = logits.new_zeros((batch, logits.shape[1], *inputs.shape[2:]))
+            for (top, bottom, left, right), part in zip(chunk, logits.split(batch), strict=True):
+                total[..., top:bottom, left:right] += part
+                count[..., top:bottom, left:right] += 1
+        return total / count
+
+    def _forward(self, inputs: Tensor, data_samples: list | None = None) -> Tensor:
+        """Raw logits of the decode head, ``(B, classes, h, w)``."""
+        domain, _ = self._embed_domain(inputs, [sample.metainfo for sample in data_samples or ()])
+        with conditioned(self, domain):
+            return self.decode_head.forward(self.extract_feat(inputs, domain))
+
+    def _embed_domain(self, inputs: Tensor, metas: list[dict]) -> tuple[Tensor | None, dict]:
+        """W ``(B, D)`` of a batch and the scalars to log; None and nothing without a domain embedding."""
+        module = self.domain_embedding
+        if module is None:
+            return None, {}
+        size = module.image_encoder.image_size
+        images = domain_images(inputs, metas, self.data_preprocessor, size, crop=module.crop and self.training)
+        domain, alpha = module(images)
+        return domain, module.scalars(alpha)
+
+    def _check_domain_use(self) -> None:
+        """W must come from somewhere and go somewhere."""
+        takers = [name for name, module in self.named_modules() if isinstance(module, DominoNorm)]
+        if getattr(self.backbone, 'uses_domain', False):
+            takers.insert(0, 'backbone')
+        if takers and self.domain_embedding is None:
+            raise ValueError(
+                f'{takers[0]} needs the domain embedding W: give the segmentor domain_embedding=dict(...).'
+            )
+        if self.domain_embedding is not None and not takers:
+            raise ValueError(
+                'domain_embedding is configured and nothing takes W: set backbone.fuse, use DominoFPNHead, or remove it.'
+            )
+
+    def _check_normalisation(self) -> None:
+        """A Stable Diffusion VAE takes images in [-1, 1] and nothing else."""
+        wanted = getattr(self.backbone, 'input_mean_std', None)
+        preprocessor = self.data_preprocessor
+        if wanted is None or not getattr(preprocessor, '_enable_normalize', False):
+            return
+        found = [preprocessor.mean.flatten().tolist(), preprocessor.std.flatten().tolist()]
+        if any(value != expected for values, expected in zip(found, wanted, strict=True) for value in values):
+            raise ValueError(
+                f'data_preprocessor has mean={found[0]} and std={found[1]}, {type(self.backbone).__name__} takes images in '
+                f'[-1, 1]: set mean=[{wanted[0]}] * 3 and std=[{wanted[1]}] * 3.'
+            )

@@ -1,0 +1,62 @@
+"""The images that the domain embedding is computed from."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from mmengine.model import BaseDataPreprocessor
+from torch import Tensor
+
+MID = 127.5
+
+
+def to_unit_rgb(inputs: Tensor, preprocessor: BaseDataPreprocessor) -> Tensor:
+    """Undo a data preprocessor's normalisation.
+
+    Args:
+        inputs: Network input ``(B, 3, H, W)``.
+        preprocessor: The ``SegDataPreProcessor`` that made it.
+
+    Returns:
+        RGB images ``(B, 3, H, W)`` in [-1, 1].
+    """
+    if getattr(preprocessor, '_enable_normalize', False):
+        inputs = inputs * preprocessor.std + preprocessor.mean
+    if not getattr(preprocessor, 'channel_conversion', False):
+        inputs = inputs.flip(1)  # images are loaded as BGR
+    return inputs / MID - 1
+
+
+def domain_images(
+    inputs: Tensor, metas: Sequence[dict], preprocessor: BaseDataPreprocessor, size: int, crop: bool
+) -> Tensor:
+    """Choose and prepare the images for the domain embedding.
+
+    Args:
+        inputs: Network input ``(B, 3, H, W)``: crops in training, whole images in test.
+        metas: Meta information per image; ``domain_img``, the whole image as RGB uint8 ``(3, S, S)`` (see
+            KeepDomainImage), is preferred; ``img_shape`` cuts off padding.
+        preprocessor: The data preprocessor, whose normalisation is undone.
+        size: Side in pixels of the result.
+        crop: Use ``inputs`` even if ``domain_img`` is there.
+
+    Returns:
+        RGB images ``(B, 3, size, size)`` in [-1, 1].
+    """
+    if not crop and metas and all(meta.get('domain_img') is not None for meta in metas):
+        images = torch.stack([torch.as_tensor(meta['domain_img']) for meta in metas])
+        return _resize(images.to(inputs.device, inputs.dtype) / MID - 1, size)
+    images = to_unit_rgb(inputs, preprocessor)
+    shapes = [tuple(meta.get('img_shape', inputs.shape[2:])[:2]) for meta in metas] or [tuple(inputs.shape[2:])] * len(
+        inputs
+    )
+    if all(shape == tuple(inputs.shape[2:]) for shape in shapes):
+        return _resize(images, size)
+    unpadded = zip(images, shapes, strict=True)
+    return torch.cat([_resize(image[None, :, :height, :width], size) for image, (height, width) in unpadded])
+
+
+def _resize(images: Tensor, size: int) -> Tensor:
+    if tuple(images.shape[-2:]) == (size, size):
+        return images
+    return F.interpolate(images, (size, size), mode='bilinear', align_corners=False, antialias=True)

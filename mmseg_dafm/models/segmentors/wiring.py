@@ -1,0 +1,56 @@
+"""Channel counts that follow from other parts of a segmentor, filled into configs or checked."""
+
+import copy
+
+
+def with_domain_channels(cfg: dict | list | None, channels: int | None):
+    """Copy a component's config and tell every part that takes W how wide it is.
+
+    Args:
+        cfg: Config of a backbone, neck or head, or a list of them; never changed.
+        channels: Width of W; None returns a plain copy.
+
+    Returns:
+        The copy. ``domain_channels`` is set where a VPDBackbone, DominoFPNHead or DominoNorm leaves it out.
+    """
+    cfg = copy.deepcopy(cfg)
+    if channels is None:
+        return cfg
+    stack = [cfg]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            if (
+                item.get('type') in ('VPDBackbone', 'DominoFPNHead', 'DominoNorm')
+                and item.get('domain_channels') is None
+            ):
+                item['domain_channels'] = channels
+            stack.extend(item.values())
+        elif isinstance(item, (list, tuple)):
+            stack.extend(item)
+    return cfg
+
+
+def with_in_channels(cfg: dict | None, out_channels: tuple[int, ...] | None, backbone: str) -> dict | None:
+    """Copy a neck's config with the backbone's channels.
+
+    Args:
+        cfg: Config of the neck; ``in_channels`` may be absent.
+        out_channels: The backbone's ``out_channels``, or None when it does not tell.
+        backbone: Its name, for the error.
+
+    Returns:
+        The copy, with ``in_channels`` filled in.
+
+    Raises:
+        ValueError: If the configured channels differ from the backbone's.
+    """
+    if cfg is None or out_channels is None:
+        return copy.deepcopy(cfg)
+    given = cfg.get('in_channels')
+    if given is not None and list(given) != list(out_channels):
+        raise ValueError(
+            f'neck.in_channels={list(given)} does not fit {backbone}, which gives {list(out_channels)} '
+            f'(features plus one map per class): leave in_channels out.'
+        )
+    return {**copy.deepcopy(cfg), 'in_channels': list(out_channels)}
