@@ -87,7 +87,7 @@ def _replace_value(node: dict | list, old: str, new: str) -> int:
 
 def shorten(cfg: Config, iterations: int = 2) -> None:
     """Turn a training config into a trial of a few iterations without validation, in this process alone."""
-    cfg.train_cfg = ConfigDict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=iterations + 1)
+    cfg.train_cfg = ConfigDict(type='IterBasedTrainLoop', max_iters=iterations, val_begin=iterations + 1)
     cfg.setdefault('default_hooks', ConfigDict()).logger = ConfigDict(type='LoggerHook', interval=1)
     for key in ('train_dataloader', 'val_dataloader'):
         if cfg.get(key):
@@ -125,7 +125,7 @@ def enable_drawing(cfg: Config, show: bool, show_dir: str | None, wait_time: flo
     """
     if 'visualization' not in cfg.get('default_hooks', {}) or 'visualizer' not in cfg:
         raise ValueError(f'--show and --show-dir need default_hooks.visualization and visualizer in {cfg.filename}')
-    cfg.default_hooks.visualization.update(draw=True, show=show, wait_time=wait_time)
+    cfg.default_hooks.visualization.update(draw=True, interval=1, show=show, wait_time=wait_time)
     if show_dir:
         cfg.visualizer.save_dir = show_dir
 

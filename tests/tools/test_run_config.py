@@ -1,0 +1,159 @@
+"""What the command line does to a config, and what is refused before a run."""
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmseg_dafm import run_config
+from mmseg_dafm.config_check import check_config, missing_files
+
+
+def config(**fields) -> Config:
+    return Config(fields, cfg_text='#', filename='some.py')
+
+
+def test_work_dir_is_argument_then_config_then_name():
+    cfg = config()
+    run_config.set_work_dir(cfg, 'configs/a/run.py', 'chosen')
+    assert cfg.work_dir == 'chosen'
+    run_config.set_work_dir(cfg, 'configs/a/run.py')
+    assert cfg.work_dir == 'chosen'
+    cfg = config()
+    run_config.set_work_dir(cfg, 'configs/a/run.py')
+    assert cfg.work_dir == 'work_dirs/run'
+
+
+def test_resume_prefers_the_work_dir_over_load_from(tmp_path):
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_7.pth'))
+    cfg = config(work_dir=str(tmp_path), load_from='pretrained.pth')
+    run_config.set_resume(cfg, True)
+    assert cfg.resume is True
+    assert cfg.load_from == str(tmp_path / 'iter_7.pth')
+
+
+@pytest.mark.parametrize('exists', [True, False])
+def test_resume_in_an_empty_work_dir_starts_from_load_from(tmp_path, exists):
+    cfg = config(work_dir=str(tmp_path if exists else tmp_path / 'none'), load_from='pretrained.pth')
+    run_config.set_resume(cfg, True)
+    assert cfg.resume is False
+    assert cfg.load_from == 'pretrained.pth'
+
+
+def test_no_resume_overrides_the_config(tmp_path):
+    cfg = config(work_dir=str(tmp_path), resume=True)
+    run_config.set_resume(cfg, False)
+    assert cfg.resume is False
+
+
+@pytest.mark.parametrize(
+    ('bf16', 'dtype', 'loss_scale'), [(True, 'bfloat16', 1.0), (False, 'float16', 'dynamic')], ids=['bf16', 'fp16']
+)
+@pytest.mark.parametrize('wrapper', [{}, {'type': 'OptimWrapper'}], ids=['no type', 'type'])
+def test_amp_picks_the_wrapper_and_dtype(monkeypatch, bf16, dtype, loss_scale, wrapper):
+    monkeypatch.setattr(run_config, 'get_device', lambda: 'cuda')
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda: bf16)
+    cfg = config(optim_wrapper=wrapper | {'optimizer': {'type': 'SGD', 'lr': 0.1}})
+    run_config.enable_amp(cfg)
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+    assert (cfg.optim_wrapper.dtype, cfg.optim_wrapper.loss_scale) == (dtype, loss_scale)
+
+
+def test_amp_leaves_an_amp_wrapper_and_refuses_an_unknown_one(monkeypatch):
+    monkeypatch.setattr(run_config, 'get_device', lambda: 'cuda')
+    cfg = config(optim_wrapper={'type': 'AmpOptimWrapper', 'dtype': 'float16'})
+    run_config.enable_amp(cfg)
+    assert cfg.optim_wrapper == {'type': 'AmpOptimWrapper', 'dtype': 'float16'}
+    with pytest.raises(ValueError, match=r"no mixed precision version of optim_wrapper.type='StrangeOptimWrapper'"):
+        run_config.enable_amp(config(optim_wrapper={'type': 'StrangeOptimWrapper'}))
+
+
+def test_amp_is_refused_on_cpu(monkeypatch):
+    monkeypatch.setattr(run_config, 'get_device', lambda: 'cpu')
+    with pytest.raises(ValueError, match="--amp needs a GPU, but the device is 'cpu'"):
+        run_config.enable_amp(config(optim_wrapper={}))
+
+
+@pytest.mark.parametrize('cuda', [True, False])
+def test_sync_bn_and_nccl_are_replaced_without_cuda_only(monkeypatch, cuda):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: cuda)
+    model = {
+        'neck': {'norm_cfg': {'type': 'SyncBN'}},
+        'heads': [{'norm_cfg': {'type': 'DominoNorm', 'stats': 'SyncBN'}}],
+    }
+    cfg = config(model=model, launcher='pytorch', env_cfg={'dist_cfg': {'backend': 'nccl', 'timeout': 5}})
+    run_config.adapt_to_device(cfg)
+    expected = ('SyncBN', 'nccl') if cuda else ('BN', 'gloo')
+    assert cfg.model.neck.norm_cfg.type == cfg.model.heads[0].norm_cfg.stats == expected[0]
+    assert cfg.env_cfg.dist_cfg == {'backend': expected[1], 'timeout': 5}
+
+
+def leaf(name, **fields):
+    return {'type': 'BaseSegDataset', 'name': name, 'pipeline': [{'type': 'LoadImageFromFile'}]} | fields
+
+
+def test_every_leaf_dataset_is_visited():
+    tree = {
+        'type': 'ConcatDataset',
+        'datasets': [leaf('a'), {'type': 'RepeatDataset', 'dataset': leaf('b'), 'times': 2}],
+        'extra': {'type': 'Mix', 'real': leaf('c'), 'synthetic': leaf('d')},
+    }
+    names = []
+    run_config.for_each_dataset(Config(tree), lambda dataset: names.append(dataset['name']))
+    assert sorted(names) == ['a', 'b', 'c', 'd']
+
+
+def test_tta_wraps_the_model_and_sets_every_pipeline():
+    pipeline = [{'type': 'TestTimeAug'}]
+    cfg = config(
+        model={'type': 'EncoderDecoder'},
+        tta_pipeline=pipeline,
+        test_dataloader={'dataset': {'type': 'ConcatDataset', 'datasets': [leaf('a'), leaf('b')]}},
+    )
+    run_config.enable_tta(cfg)
+    assert cfg.model == {'type': 'SegTTAModel', 'module': {'type': 'EncoderDecoder'}}
+    assert [dataset.pipeline for dataset in cfg.test_dataloader.dataset.datasets] == [pipeline, pipeline]
+
+
+def test_tta_without_pipeline_is_refused():
+    with pytest.raises(ValueError, match='--tta needs tta_pipeline, which some.py does not define'):
+        run_config.enable_tta(config(model={}))
+
+
+def test_drawing_needs_hook_and_visualizer():
+    with pytest.raises(ValueError, match='--show and --show-dir need default_hooks.visualization'):
+        run_config.enable_drawing(config(default_hooks={}), True, None, 1)
+
+
+def test_missing_files_are_named_with_key_and_remedy(tmp_path):
+    (tmp_path / 'data' / 'images').mkdir(parents=True)
+    good = leaf('a', data_root=str(tmp_path / 'data'), data_prefix={'img_path': 'images'})
+    cfg = config(
+        train_dataloader={'dataset': good | {'data_prefix': {'img_path': 'images', 'seg_map_path': 'labels'}}},
+        val_dataloader={'dataset': {'type': 'ConcatDataset', 'datasets': [good, leaf('b', data_root='no/where')]}},
+        model={
+            'type': 'X',
+            'class_embeddings': {'path': 'none.safetensors', 'classes': 'CityscapesDataset'},
+            'backbone': {'unet': {'pretrained': '/no/model'}, 'hub': {'pretrained': 'owner/name'}},
+            'heads': [{'init_cfg': {'type': 'Pretrained', 'checkpoint': './no.pth'}}],
+        },
+        load_from='no_checkpoint.pth',
+    )
+    found = '\n'.join(missing_files(cfg))
+    assert len(found.splitlines()) == 6
+    assert f"train_dataloader (BaseSegDataset) has data_prefix.seg_map_path='labels', but {tmp_path}" in found
+    assert "val_dataloader (BaseSegDataset) has data_root='no/where', which is not a folder" in found
+    assert 'model.class_embeddings.path names none.safetensors' in found
+    assert 'python tools/embed_text.py --dataset CityscapesDataset --out none.safetensors' in found
+    assert 'model.backbone.unet.pretrained names /no/model' in found
+    assert 'model.heads[0].init_cfg.checkpoint names ./no.pth' in found
+    assert 'load_from names no_checkpoint.pth' in found
+    with pytest.raises(FileNotFoundError, match='val_dataloader'):
+        check_config(cfg)
+    assert 'val_dataloader' not in '\n'.join(missing_files(cfg, ('train_dataloader',)))
+
+
+def test_a_complete_config_has_nothing_missing(tmp_path):
+    cfg = config(train_dataloader={'dataset': leaf('a', data_root=str(tmp_path))}, model={'type': 'X'}, load_from=None)
+    check_config(cfg)
+    assert list(missing_files(cfg)) == []
