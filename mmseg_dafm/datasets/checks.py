@@ -22,7 +22,7 @@ def check_folder(path: str, layout: str, data_set: str) -> None:
     if not osp.isdir(path):
         raise ValueError(
             f'{data_set}: the folder {path} does not exist (expected layout: {layout}); '
-            f'set data_root, for example with --cfg-options data_root=/where/the/data/lies.'
+            f"put the data there or point the data set's data_root and data_prefix to where it lies."
         )
 
 
@@ -63,9 +63,7 @@ def check_label_ids(
     """
     for path in paths:
         if not fileio.exists(path, backend_args=backend_args):
-            raise ValueError(
-                f'{data_set}: the label file {path} does not exist; check seg_map_path and seg_map_suffix.'
-            )
+            raise ValueError(f'{data_set}: the label file {path} does not exist; check seg_map_path and seg_map_suffix.')
         content = fileio.get(path, backend_args=backend_args)
         label = mmcv.imfrombytes(content, flag='unchanged', backend='pillow').squeeze()
         if label.ndim != 2:

@@ -37,9 +37,7 @@ class SequenceFolderDataset(DomainTagged, BaseSegDataset):
         if self.backend_args is None:
             missing = [name for name in self.sequences if not osp.isdir(osp.join(root, name))]
             if missing:
-                raise ValueError(
-                    f'{type(self).__name__}: the folder {root} has no sequence {missing}; check sequences.'
-                )
+                raise ValueError(f'{type(self).__name__}: the folder {root} has no sequence {missing}; check sequences.')
         # The separator keeps 'day_1' from taking 'day_10' as well.
         prefixes = tuple(osp.join(root, name, '') for name in self.sequences)
         return [info for info in data_list if info['img_path'].startswith(prefixes)]

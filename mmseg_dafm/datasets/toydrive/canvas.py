@@ -1,4 +1,4 @@
-"""Camera and painter of the toy scenes: polygons in metres, drawn far to near into picture, labels, depth and lights."""
+"""Camera and painter of the toy scenes: polygons in metres, drawn far to near into four layers."""
 
 from typing import NamedTuple
 

@@ -14,9 +14,9 @@ from mmseg_dafm.datasets.toydrive.drawn_files import drawn_path
 class ToyDriveDataset(BaseSegDataset):
     """Street scenes in six classes and five conditions, drawn on the fly from a seed, with exact labels.
 
-    Sample ``i`` shows street ``i // len(conditions)`` under condition ``i % len(conditions)``: the conditions of a street
-    share its layout and its label, so the condition is the only change. Its name is the sample's ``domain``. Images and
-    labels are ``toydrive://`` addresses, which the ordinary loading transforms read.
+    Sample ``i`` shows street ``i // len(conditions)`` under condition ``i % len(conditions)``: the conditions of a
+    street share its layout and its label, so the condition is the only change. Its name is the sample's ``domain``.
+    Images and labels are ``toydrive://`` addresses, which the ordinary loading transforms read.
 
     Args:
         length: number of samples.

@@ -16,9 +16,7 @@ from mmseg_dafm.datasets.toydrive.conditions import CONDITIONS, apply_condition
 from mmseg_dafm.datasets.toydrive.scene import draw_scene
 
 PREFIX = 'toydrive'
-ADDRESS = re.compile(
-    r'toydrive://(?P<seed>\d+)/(?P<height>\d+)x(?P<width>\d+)/(?P<kind>\w+)/(?P=kind)_(?P<layout>\d+)\.png'
-)
+ADDRESS = re.compile(r'toydrive://(?P<seed>\d+)/(?P<height>\d+)x(?P<width>\d+)/(?P<kind>\w+)/(?P=kind)_(?P<layout>\d+)\.png')
 
 # The label follows its image, and the conditions of a layout follow each other: a few scenes are enough.
 cached_scene = lru_cache(maxsize=8)(draw_scene)

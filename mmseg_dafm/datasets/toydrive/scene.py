@@ -62,9 +62,7 @@ def draw_ground(canvas: Canvas, rng: np.random.Generator, road: float, pavement:
     for _ in range(rng.integers(2, 6)):
         x, w, h = rng.integers(0, width), width * rng.uniform(0.02, 0.05), height * rng.uniform(0.05, 0.14)
         box = np.array([[x - w, horizon + 2], [x + w, horizon + 2], [x + w, horizon - h], [x - w, horizon - h]])
-        canvas.pixels(
-            box.astype(np.int32)[None], shade((176, 168, 160), rng.uniform(0.8, 1.1)), BUILDING, SKY_DEPTH / 4
-        )
+        canvas.pixels(box.astype(np.int32)[None], shade((176, 168, 160), rng.uniform(0.8, 1.1)), BUILDING, SKY_DEPTH / 4)
     grass = np.array([[0, horizon], [width, horizon], [width, height], [0, height]], np.int32)
     canvas.pixels(grass[None], shade((60, 128, 84), rng.uniform(0.85, 1.1)), VEGETATION)
 
@@ -87,9 +85,7 @@ def draw_ground(canvas: Canvas, rng: np.random.Generator, road: float, pavement:
     if rng.random() < 0.35:
         z = rng.uniform(9, 22)
         bars = np.arange(-road + 0.5, road - 0.5, 1.0)
-        canvas.metres(
-            [[[x, 0, z], [x + 0.55, 0, z], [x + 0.55, 0, z + 3], [x, 0, z + 3]] for x in bars], (226, 228, 230)
-        )
+        canvas.metres([[[x, 0, z], [x + 0.55, 0, z], [x + 0.55, 0, z + 3], [x, 0, z + 3]] for x in bars], (226, 228, 230))
 
 
 def place_objects(rng: np.random.Generator, road: float, pavement: float) -> list[tuple]:

@@ -1,0 +1,165 @@
+"""The metric that scores several domains in one test run."""
+
+import logging
+import os.path as osp
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MessageHub, MMLogger, print_log
+from mmengine.utils import mkdir_or_exist
+from mmseg.registry import METRICS
+from prettytable import PrettyTable
+
+from mmseg_dafm.evaluation.confusion import confusion_matrix
+from mmseg_dafm.evaluation.domain_scores import check_domain, flat_metrics, summarise
+from mmseg_dafm.evaluation.protocol import describe_test, parse_config
+from mmseg_dafm.evaluation.tables import number, rows, to_csv, to_json, to_markdown, write_text
+
+
+@METRICS.register_module()
+class DomainIoUMetric(BaseMetric):
+    """Mean IoU of each domain (data set, weather, time of day) and of all of them, in one run.
+
+    The domain of an image is its ``domain`` meta information if it has one, else the name of the first of ``rules``
+    whose text occurs in its path, else ``'all'``. Confusions are counted per image, so any batch size, order and
+    number of processes gives the same scores. They equal mmseg's ``IoUMetric`` on the same predictions.
+
+    The evaluator receives ``mIoU`` (all images pooled), ``aAcc``, ``mAcc``, ``mIoU.<domain>``, ``mIoU.mean`` (mean of
+    the target domains) and, with ``source``, ``mIoU.target`` (target domains pooled) and
+    ``mIoU% = 100 * mIoU.target / mIoU.<source>``. The tables are written as JSON, CSV and Markdown with the test's
+    protocol: ``domain_iou_<checkpoint>.*`` beside a tested checkpoint, ``domain_iou.*`` in the work folder during
+    training, where each validation replaces them.
+
+    Args:
+        rules: domain -> part of the image path, for data sets that carry no domain.
+        source: the domain that the model was trained on.
+        target: the domains to generalise to; None for every domain except ``source``.
+        ignore_index: label id of the pixels that do not count.
+        out_dir: folder of the tables; None for the checkpoint's folder, else the work folder.
+        collect_device: ``'cpu'`` or ``'gpu'``, how the results of several processes are gathered.
+        prefix: prefix of the names of the scores.
+        **kwargs: arguments of :class:`mmengine.evaluator.BaseMetric`.
+
+    Raises:
+        ValueError: a domain carries the name of a summary row, ``'mean'`` or ``'target'``.
+        TypeError: ``target`` is a string or ``rules`` is not a dict.
+
+    Source: Domino, section 3 (mIoU% = 100 * ACDC / Cityscapes).
+    """
+
+    def __init__(
+        self,
+        rules: Mapping[str, str] | None = None,
+        source: str | None = None,
+        target: Sequence[str] | None = None,
+        ignore_index: int = 255,
+        out_dir: str | None = None,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix, **kwargs)
+        if isinstance(target, str):
+            raise TypeError(f"DomainIoUMetric: target must be a list of domains, got the string '{target}'.")
+        if rules is not None and not isinstance(rules, Mapping):
+            raise TypeError(f'DomainIoUMetric: rules must map a domain to a part of the path, got {rules!r}.')
+        self.rules = {check_domain(name): part for name, part in (rules or {}).items()}
+        self.source = source if source is None else check_domain(source)
+        self.target = None if target is None else tuple(target)
+        self.ignore_index = ignore_index
+        self.out_dir = out_dir
+
+    def domain_of(self, data_sample: Mapping) -> str:
+        """The domain of one image."""
+        domain = data_sample.get('domain')
+        if domain is None:
+            path = str(data_sample.get('img_path', ''))
+            domain = next((name for name, part in self.rules.items() if part in path), 'all')
+        return check_domain(str(domain))
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Count one batch.
+
+        Args:
+            data_batch: not used.
+            data_samples: samples as dicts, with ``pred_sem_seg`` and ``gt_sem_seg`` of shape (1, H, W).
+
+        Raises:
+            ValueError: a sample has no label, or holds ids that the data set does not define; the path is named.
+        """
+        num_classes = len(self.dataset_meta['classes'])
+        for sample in data_samples:
+            path = sample.get('img_path', 'unknown image')
+            if 'gt_sem_seg' not in sample:
+                raise ValueError(f'DomainIoUMetric: {path} has no label; add LoadAnnotations to the test pipeline.')
+            prediction = sample['pred_sem_seg']['data']
+            label = sample['gt_sem_seg']['data'].to(prediction.device)
+            try:
+                confusion = confusion_matrix(prediction, label, num_classes, self.ignore_index)
+            except ValueError as error:
+                raise ValueError(f'DomainIoUMetric: {path}: {error}') from error
+            self.results.append((self.domain_of(sample), confusion.cpu().numpy()))
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Sum the confusions per domain, write the tables and return the scores.
+
+        Args:
+            results: (domain, confusion) of every image, from all processes; runs on the main process only.
+        """
+        confusions, images = {}, {}
+        # Sorted, so that tables do not depend on the order in which images arrive.
+        for domain in sorted({domain for domain, _ in results}):
+            counted = [confusion for name, confusion in results if name == domain]
+            confusions[domain], images[domain] = np.sum(counted, axis=0), len(counted)
+        summary = summarise(confusions, self.source, self.target)
+        for domain, values in summary['domains'].items():
+            values['images'] = images[domain]
+        summary['pooled']['images'] = len(results)
+        logger = MMLogger.get_current_instance()
+        if summary['missing']:
+            print_log(
+                f'DomainIoUMetric: no image of {summary["missing"]} was tested (domains seen: {list(confusions)}); '
+                'the scores that depend on them are nan.',
+                logger,
+                level=logging.WARNING,
+            )
+        classes = self.dataset_meta['classes']
+        self.log_tables(summary, classes, logger)
+        self.write(summary, classes, logger)
+        return flat_metrics(summary)
+
+    @staticmethod
+    def log_tables(summary: dict, classes: Sequence[str], logger: MMLogger) -> None:
+        """Log one table of classes per domain, and one of domains."""
+        overview = PrettyTable(['domain', 'mIoU', 'mAcc', 'aAcc'])
+        for domain, values in rows(summary):
+            table = PrettyTable(['Class', 'IoU', 'Acc'])
+            table.add_rows([[n, number(i), number(a)] for n, i, a in zip(classes, values['IoU'], values['Acc'], strict=True)])
+            print_log(f'per class results of {domain}:\n{table.get_string()}', logger)
+            overview.add_row([domain, *(number(values[key]) for key in ('mIoU', 'mAcc', 'aAcc'))])
+        print_log(f'results per domain:\n{overview.get_string()}', logger)
+
+    def write(self, summary: dict, classes: Sequence[str], logger: MMLogger) -> None:
+        """Write the tables as JSON, CSV and Markdown."""
+        hub = MessageHub.get_current_instance()
+        cfg = parse_config(hub.get_info('cfg'))
+        # In a training run the hub knows the length of the training; load_from is where it started, not what is tested.
+        training = hub.get_info('max_iters') is not None
+        stage = 'val' if training or not cfg.get('test_dataloader') else 'test'
+        protocol = describe_test(cfg, stage, hub.get_info('experiment_name'))
+        checkpoint = str(cfg.get('load_from') or '') if not training else ''
+        folder = self.out_dir
+        if folder is None and checkpoint and '://' not in checkpoint:
+            folder = osp.dirname(checkpoint) or '.'
+        folder = folder or cfg.get('work_dir')
+        if folder is None:
+            print_log('DomainIoUMetric: neither out_dir nor a work folder is known; no table is written.', logger)
+            return
+        stem = f'domain_iou_{osp.splitext(osp.basename(checkpoint))[0]}' if checkpoint else 'domain_iou'
+        mkdir_or_exist(folder)
+        path = osp.join(folder, stem)
+        write_text(f'{path}.json', to_json(summary, classes, protocol))
+        write_text(f'{path}.csv', to_csv(summary, classes))
+        write_text(f'{path}.md', to_markdown(summary, classes, protocol))
+        print_log(f'tables per domain: {path}.md, .csv, .json', logger)

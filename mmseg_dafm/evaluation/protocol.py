@@ -1,0 +1,79 @@
+"""The protocol of a test, read from the config of the run: what a score's reader must know."""
+
+import os.path as osp
+import re
+from collections.abc import Iterator, Mapping
+
+import torch
+from mmengine.config import Config
+
+from mmseg_dafm import __version__
+
+UNKNOWN = 'unknown'
+
+
+def parse_config(text: str | None) -> dict:
+    """Parse the config text that mmengine's runner puts into the message hub; {} if there is none that parses."""
+    try:
+        return Config.fromstring(text, '.py').to_dict() if text else {}
+    except Exception:
+        # A stamp is never worth the loss of the scores it belongs to, whatever mmengine raises on an odd text.
+        return {}
+
+
+def walk(node) -> Iterator[dict]:
+    """Every dict inside nested dicts and lists, the outermost first."""
+    if isinstance(node, Mapping):
+        yield node
+        children = node.values()
+    else:
+        children = node if isinstance(node, (list, tuple)) else ()
+    for child in children:
+        yield from walk(child)
+
+
+def data_sets(dataset: Mapping) -> list[str]:
+    """Short names of the sets inside a dataset config, wrappers opened: type, domain and folder where given."""
+    names = []
+    for node in walk(dataset):
+        if isinstance(node.get('type'), str) and 'pipeline' in node and 'datasets' not in node:
+            prefix = (node.get('data_prefix') or {}).get('img_path')
+            details = [node.get('domain'), node.get('source'), prefix, node.get('sequences'), node.get('conditions')]
+            details = ['+'.join(d) if isinstance(d, (list, tuple)) else d for d in details if d]
+            names.append(f'{node["type"]}({", ".join(map(str, details))})' if details else node['type'])
+    return names
+
+
+def describe_test(cfg: Mapping, stage: str = 'test', experiment: str | None = None) -> dict:
+    """Collect what defines a test: scales, mode, crop, stride, augmentation, data sets, checkpoint and versions.
+
+    Args:
+        cfg: the run's config as a dict; {} gives ``'unknown'`` wherever the config would tell.
+        stage: ``'test'`` or ``'val'``, whose data loader is described.
+        experiment: mmengine's experiment name, ``<config>_<date>_<time>``.
+
+    Returns:
+        Keys ``config``, ``checkpoint``, ``data``, ``scales``, ``mode``, ``crop``, ``stride``, ``tta``, ``mmseg_dafm``
+        and ``torch``.
+    """
+    loader = cfg.get(f'{stage}_dataloader') or {}
+    dataset = loader.get('dataset') or {}
+    model = cfg.get('model') or {}
+    # A model for test-time augmentation wraps the model proper.
+    test_cfg = model.get('test_cfg') or (model.get('module') or {}).get('test_cfg') or {}
+    nodes = list(walk(dataset))
+    resizes = [node for node in nodes if str(node.get('type', '')).endswith('Resize')]
+    scales = sorted({str(node.get('scale') or node.get('scale_factor')) for node in resizes})
+    known = bool(cfg)
+    return {
+        'config': re.sub(r'_\d{8}_\d{6}$', '', experiment) if experiment else UNKNOWN,
+        'checkpoint': osp.basename(str(cfg['load_from'])) if stage == 'test' and cfg.get('load_from') else UNKNOWN,
+        'data': data_sets(dataset) or UNKNOWN,
+        'scales': (scales or 'as stored') if known else UNKNOWN,
+        'mode': test_cfg.get('mode', UNKNOWN),
+        'crop': test_cfg.get('crop_size', 'none' if test_cfg else UNKNOWN),
+        'stride': test_cfg.get('stride', 'none' if test_cfg else UNKNOWN),
+        'tta': any(node.get('type') == 'TestTimeAug' for node in nodes) if known else UNKNOWN,
+        'mmseg_dafm': __version__,
+        'torch': torch.__version__,
+    }
