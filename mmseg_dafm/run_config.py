@@ -61,16 +61,32 @@ def enable_amp(cfg: Config) -> None:
 
 
 def adapt_to_device(cfg: Config) -> None:
-    """On a machine without CUDA, turn SyncBN into BN and NCCL into Gloo; each change is logged."""
+    """Without CUDA, turn SyncBN into BN and let the processes of torchrun talk through Gloo; each change is logged.
+
+    Raises:
+        ValueError: If another launcher than torchrun is used without CUDA.
+    """
     if torch.cuda.is_available():
         return
     count = _replace_value(cfg.model, 'SyncBN', 'BN')
     if count:
         print_log(f'no CUDA device: {count} x SyncBN in the model config became BN', 'current', logging.WARNING)
-    dist_cfg = cfg.get('env_cfg', {}).get('dist_cfg', {})
-    if cfg.get('launcher', 'none') != 'none' and dist_cfg.get('backend', 'nccl') == 'nccl':
-        cfg.setdefault('env_cfg', ConfigDict()).dist_cfg = ConfigDict(dist_cfg, backend='gloo')
-        print_log('no CUDA device: the nccl backend became gloo', 'current', logging.WARNING)
+    launcher = cfg.get('launcher', 'none')
+    if launcher == 'none':
+        return
+    if launcher != 'pytorch':
+        raise ValueError(f'--launcher {launcher} needs CUDA devices, and there are none: use --launcher pytorch')
+    print_log('no CUDA device: the processes talk through gloo', 'current', logging.WARNING)
+    cfg.setdefault('env_cfg', ConfigDict()).setdefault('dist_cfg', ConfigDict()).backend = 'gloo'
+    wrapper = {'type': 'MMDistributedDataParallel', 'broadcast_buffers': False}
+    wrapper['find_unused_parameters'] = cfg.get('find_unused_parameters', False)
+    cfg.model_wrapper_cfg = ConfigDict(cfg.get('model_wrapper_cfg') or wrapper, device_ids=None)
+
+
+def join_processes(cfg: Config) -> None:
+    """Form the process group of a run on CPUs, because mmengine would ask each process for a CUDA device first."""
+    if cfg.get('launcher') == 'pytorch' and not torch.cuda.is_available():
+        torch.distributed.init_process_group('gloo')
 
 
 def _replace_value(node: dict | list, old: str, new: str) -> int:

@@ -62,6 +62,7 @@ def prepare(args: argparse.Namespace) -> Config:
 
 def main() -> None:
     cfg = prepare(parse_args())
+    run_config.join_processes(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     runner.test()
 

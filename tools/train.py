@@ -82,6 +82,7 @@ def main() -> None:
     if args.dry_run:
         dry_run(cfg)
         return
+    run_config.join_processes(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     runner.train()
 

@@ -33,9 +33,7 @@ def test_acts_only_where_needed(monkeypatch, version, source, needed):
     calls = []
     monkeypatch.setattr(compat.torch, '__version__', version)
     monkeypatch.setattr(compat.inspect, 'getsource', lambda module: source)
-    monkeypatch.setattr(
-        mmengine_checkpoint.CheckpointLoader, 'register_scheme', lambda **arguments: calls.append(arguments)
-    )
+    monkeypatch.setattr(mmengine_checkpoint.CheckpointLoader, 'register_scheme', lambda **arguments: calls.append(arguments))
     compat.install()
     assert len(calls) == needed
     if needed:

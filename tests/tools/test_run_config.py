@@ -86,6 +86,13 @@ def test_sync_bn_and_nccl_are_replaced_without_cuda_only(monkeypatch, cuda):
     expected = ('SyncBN', 'nccl') if cuda else ('BN', 'gloo')
     assert cfg.model.neck.norm_cfg.type == cfg.model.heads[0].norm_cfg.stats == expected[0]
     assert cfg.env_cfg.dist_cfg == {'backend': expected[1], 'timeout': 5}
+    assert ('model_wrapper_cfg' in cfg) is not cuda
+
+
+def test_slurm_without_cuda_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(ValueError, match='--launcher slurm needs CUDA devices'):
+        run_config.adapt_to_device(config(model={}, launcher='slurm'))
 
 
 def leaf(name, **fields):

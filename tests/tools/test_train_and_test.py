@@ -22,9 +22,7 @@ def run(tmp_path_factory):
 
 
 def test_training_validates_and_saves(run):
-    assert {'iter_1.pth', 'iter_2.pth', 'last_checkpoint', 'tiny.py'} <= {
-        path.name for path in (run / 'work').iterdir()
-    }
+    assert {'iter_1.pth', 'iter_2.pth', 'last_checkpoint', 'tiny.py'} <= {path.name for path in (run / 'work').iterdir()}
     scalars = next((run / 'work').rglob('scalars.json')).read_text()
     assert 'mIoU' in scalars
 
