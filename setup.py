@@ -1,0 +1,50 @@
+"""Installation of mmseg_dafm; `pip install -e ".[onedl]"` is the ordinary way."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+README = ROOT / 'README.md'
+VERSION = re.search(r"__version__ = '([^']+)'", (ROOT / 'mmseg_dafm' / '__init__.py').read_text(encoding='utf-8'))[1]
+
+# Both families of packages provide mmengine, mmcv and mmseg and cannot live side by side, so neither is a requirement.
+ONEDL = ['onedl-mmengine>=0.10.12', 'onedl-mmcv>=2.3.6', 'onedl-mmsegmentation>=1.4.2', 'torchvision', 'ftfy', 'regex']
+OPENMMLAB = [
+    'mmengine==0.10.7',
+    'mmcv>=2.1,<2.2',
+    'mmsegmentation==1.2.2',
+    'ftfy',
+    'regex',
+    'setuptools<81',
+]
+
+setup(
+    name='mmseg_dafm',
+    version=VERSION,
+    description='Domain-aware fine-tuning of foundation models for mmsegmentation',
+    long_description=README.read_text(encoding='utf-8') if README.is_file() else '',
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    license_files=['LICENSE'],
+    python_requires='>=3.10',
+    packages=find_packages(include=['mmseg_dafm', 'mmseg_dafm.*']),
+    install_requires=[
+        'torch>=2.1',
+        'numpy',
+        'pillow',
+        'diffusers>=0.30,<1',
+        'transformers>=4.41,<6',
+        'safetensors>=0.4',
+        'matplotlib',
+        'rich',
+    ],
+    extras_require={
+        'onedl': ONEDL,
+        'openmmlab': OPENMMLAB,
+        'openclip': ['open_clip_torch>=2.24'],
+        'analysis': ['scikit-learn'],
+        'test': [*ONEDL, 'open_clip_torch>=2.24', 'scikit-learn', 'pytest>=8', 'hypothesis', 'ruff'],
+    },
+)
