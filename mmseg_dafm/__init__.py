@@ -15,4 +15,6 @@ if _missing:
         '`pip install "mmseg_dafm[onedl]"` (maintained packages) or `pip install "mmseg_dafm[openmmlab]"` (classic packages).'
     )
 
-from mmseg_dafm import datasets, evaluation, models, optim  # noqa: E402, F401
+from mmseg_dafm import compat, datasets, evaluation, models, optim  # noqa: E402, F401
+
+compat.install()
