@@ -1,16 +1,24 @@
 """Data sets, samplers and transforms; importing the package registers them."""
 
+from mmseg_dafm.datasets.acdc import ACDCDataset
 from mmseg_dafm.datasets.camvid import CamVidDataset
+from mmseg_dafm.datasets.cityscapes import TaggedCityscapesDataset
 from mmseg_dafm.datasets.domain_tagged import DomainTagged
+from mmseg_dafm.datasets.epoch_index_sampler import EpochIndexSampler
+from mmseg_dafm.datasets.real_synthetic_mix import RealSyntheticMix
 from mmseg_dafm.datasets.street_six import StreetSixDataset
 from mmseg_dafm.datasets.toydrive import ToyDriveDataset
 from mmseg_dafm.datasets.transforms import KeepDomainImage, PackDomainInputs
 
 __all__ = [
+    'ACDCDataset',
     'CamVidDataset',
     'DomainTagged',
+    'EpochIndexSampler',
     'KeepDomainImage',
     'PackDomainInputs',
+    'RealSyntheticMix',
     'StreetSixDataset',
+    'TaggedCityscapesDataset',
     'ToyDriveDataset',
 ]

@@ -1,0 +1,117 @@
+"""Mix real images with synthetic ones of the same layout at a given ratio."""
+
+import os.path as osp
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from mmseg.datasets import BaseSegDataset
+from mmseg.datasets.transforms import LoadAnnotations
+from mmseg.registry import DATASETS
+from torch.utils.data import Dataset
+
+from mmseg_dafm.datasets.synthetic_variants import find_variants, named_roots
+from mmseg_dafm.datasets.transforms.match_label_size import MatchLabelSize
+
+
+@DATASETS.register_module()
+class RealSyntheticMix(Dataset):
+    """Each sample is synthetic with probability ``ratio``, whatever the sizes of the sets.
+
+    A synthetic image shares the stem, and so the label, of a real one. It is brought to the size of that label before
+    any augmentation. The set is as long as the real one. An index ``epoch * N + i`` (see ``EpochIndexSampler``) draws
+    layout ``i`` from a stream of its own for (seed, epoch, i), so the choice depends neither on workers nor on ranks,
+    and changes from epoch to epoch; plain indices below N always give the choice of epoch 0. A layout without a
+    synthetic variant is replaced by a random one that has one, which keeps the ratio exact.
+
+    Args:
+        real: config of (or) a :class:`mmseg.datasets.BaseSegDataset`; its pipeline serves both kinds of images.
+        synthetic_roots: domain -> folder, or folders named after their domains, searched with sub-folders.
+        ratio: probability of a synthetic sample, 0 to 1; at 0 the folders are not read.
+        seed: seed of the choice, 0 or more.
+        img_suffix: what a synthetic file name has after the stem of the real one.
+
+    Raises:
+        ValueError: ``ratio`` is out of range, a folder is missing, nothing matches, or the pipeline loads no labels.
+        TypeError: ``real`` is no data set of files.
+
+    Source: Domino, table 3. Deviation: the paper does not say whether its ratios are of samples or of set sizes; here
+    they are of samples.
+    """
+
+    def __init__(
+        self,
+        real: Mapping | BaseSegDataset,
+        synthetic_roots: str | Sequence[str] | Mapping[str, str],
+        ratio: float = 0.5,
+        seed: int = 0,
+        img_suffix: str = '.png',
+    ) -> None:
+        if not 0 <= ratio <= 1:
+            raise ValueError(f'RealSyntheticMix: ratio must lie between 0 and 1, got {ratio}.')
+        if seed < 0:
+            raise ValueError(f'RealSyntheticMix: seed must be 0 or more, got {seed}.')
+        self.real = DATASETS.build(real) if isinstance(real, Mapping) else real
+        if not isinstance(self.real, BaseSegDataset):
+            raise TypeError(f'RealSyntheticMix: real must be a BaseSegDataset, got {type(self.real).__name__}.')
+        self.ratio, self.seed = ratio, seed
+        self.roots = named_roots(synthetic_roots)
+        self.img_suffix = img_suffix
+        self.variants: dict[int, list[tuple[str, str]]] = {}
+        self.with_variants = np.zeros(0, np.int64)
+        self._match_sizes()
+        self._fully_initialized = False
+        self.full_init()
+
+    def _match_sizes(self) -> None:
+        transforms = self.real.pipeline.transforms
+        places = [i for i, transform in enumerate(transforms) if isinstance(transform, LoadAnnotations)]
+        if not places:
+            raise ValueError('RealSyntheticMix: the pipeline of real has no LoadAnnotations, so no label can be shared.')
+        transforms.insert(places[0] + 1, MatchLabelSize())
+
+    def full_init(self) -> None:
+        """List the real images and find the synthetic ones that belong to them."""
+        if self._fully_initialized:
+            return
+        self.real.full_init()
+        if self.ratio > 0:
+            cut = len(self.real.img_suffix)
+            stems = [osp.basename(self.real.get_data_info(i)['img_path'])[:-cut] for i in range(len(self.real))]
+            self.variants = find_variants(stems, self.roots, self.img_suffix)
+            self.with_variants = np.array(sorted(self.variants), np.int64)
+        self._fully_initialized = True
+
+    @property
+    def metainfo(self) -> dict:
+        """Meta information of the real set."""
+        return self.real.metainfo
+
+    def __len__(self) -> int:
+        return len(self.real)
+
+    def get_data_info(self, index: int) -> dict:
+        """Data info of the image that an index stands for.
+
+        Args:
+            index: ``epoch * N + i``, 0 or more.
+
+        Raises:
+            IndexError: ``index`` is negative.
+        """
+        if index < 0:
+            raise IndexError(f'RealSyntheticMix: the index must be 0 or more, got {index}.')
+        epoch, i = divmod(int(index), len(self))
+        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, epoch, i])))
+        if rng.random() >= self.ratio:
+            return self.real.get_data_info(i)
+        if i not in self.variants:
+            i = int(rng.choice(self.with_variants))
+        variants = self.variants[i]
+        domain, path = variants[rng.integers(len(variants))]
+        return {**self.real.get_data_info(i), 'img_path': path, 'domain': domain}
+
+    def __getitem__(self, index: int) -> dict:
+        data = self.real.pipeline(self.get_data_info(index))
+        if data is None:
+            raise RuntimeError(f'RealSyntheticMix: the pipeline dropped sample {index}; use transforms that keep all samples.')
+        return data
