@@ -175,9 +175,7 @@ def test_hash_embeddings_equal_an_independent_computation():
         seed = int(hashlib.sha256(f'{key} road'.encode()).hexdigest(), 16)
         words = [int(word) for word in np.random.PCG64(seed).random_raw(2 * dim)]
         uniform = [((word >> 11) + 1) / 2**53 for word in words]
-        expected = [
-            2 * math.sqrt(-2 * math.log(uniform[i])) * math.cos(2 * math.pi * uniform[dim + i]) for i in range(dim)
-        ]
+        expected = [2 * math.sqrt(-2 * math.log(uniform[i])) * math.cos(2 * math.pi * uniform[dim + i]) for i in range(dim)]
         assert getattr(bank, key)[0].tolist() == pytest.approx(expected, rel=1e-6)
 
 
