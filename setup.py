@@ -43,8 +43,8 @@ setup(
     extras_require={
         'onedl': ONEDL,
         'openmmlab': OPENMMLAB,
-        'openclip': ['open_clip_torch>=2.24'],
+        'openclip': ['open_clip_torch>=3.0'],
         'analysis': ['scikit-learn'],
-        'test': [*ONEDL, 'open_clip_torch>=2.24', 'scikit-learn', 'pytest>=8', 'hypothesis', 'ruff'],
+        'test': [*ONEDL, 'open_clip_torch>=3.0', 'scikit-learn', 'pytest>=8', 'hypothesis', 'ruff'],
     },
 )
