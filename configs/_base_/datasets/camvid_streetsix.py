@@ -1,15 +1,15 @@
 # Six street classes on real images: train on CamVid by day; test on CamVid by day, at dusk, and on Boston (LabelMeFacade).
 # The day frames of the test follow the training frames closely, so the source row is optimistic.
 data_root = '{{$STREET_DATA:../shared/data}}'
-crop_size = (320, 320)
+crop_size = (192, 192)
 day = ['day_0016E5', 'day_0006R0']
 load = [dict(type='LoadImageFromFile'), dict(type='KeepDomainImage')]
 labels, pack = dict(type='LoadAnnotations'), dict(type='PackDomainInputs')
-scale = dict(type='Resize', scale=(480, 360), keep_ratio=True)
+scale = dict(type='Resize', scale=(320, 240), keep_ratio=True)
 train_pipeline = [
     *load,
     labels,
-    dict(type='RandomResize', scale=(480, 360), ratio_range=(0.75, 1.5), keep_ratio=True),
+    dict(type='RandomResize', scale=(320, 240), ratio_range=(0.75, 1.5), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PhotoMetricDistortion'),
@@ -18,16 +18,15 @@ train_pipeline = [
 test_pipeline = [*load, scale, labels, pack]
 flips = [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]
 tta_pipeline = [*load, dict(type='TestTimeAug', transforms=[[scale], flips, [labels], [pack]])]
-tta_model = dict(type='SegTTAModel')
 camvid = dict(type='StreetSixDataset', source='camvid', data_root=data_root + '/camvid')
 boston = dict(type='StreetSixDataset', source='labelmefacade', data_root=data_root + '/labelmefacade')
 test = dict(pipeline=test_pipeline, test_mode=True)
 train_dataloader = dict(
-    batch_size=4, num_workers=2, persistent_workers=True, sampler=dict(type='InfiniteSampler', shuffle=True),
+    batch_size=4, num_workers=0, sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(**camvid, ann_file='splits/train.txt', sequences=day, domain='day', pipeline=train_pipeline),
 )  # fmt: skip
 val_dataloader = dict(
-    batch_size=1, num_workers=2, persistent_workers=True, sampler=dict(type='DefaultSampler', shuffle=False),
+    batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type='ConcatDataset', datasets=[
         dict(**camvid, ann_file='splits/val.txt', domain='day', **test),
         dict(**camvid, sequences=['dusk_0001TP'], domain='dusk', **test),

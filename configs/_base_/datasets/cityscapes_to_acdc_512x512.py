@@ -18,7 +18,6 @@ test_pipeline = [load, domain_image, labels, pack]
 scales = [dict(type='Resize', scale_factor=factor, keep_ratio=True) for factor in (0.75, 1.0, 1.25)]
 flips = [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]
 tta_pipeline = [load, domain_image, dict(type='TestTimeAug', transforms=[scales, flips, [labels], [pack]])]
-tta_model = dict(type='SegTTAModel')
 train_prefix = dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train')
 val_prefix = dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val')
 train_dataloader = dict(

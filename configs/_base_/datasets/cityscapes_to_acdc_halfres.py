@@ -19,7 +19,6 @@ test_pipeline = [load, domain_image, half, labels, pack]
 scales = [dict(type='Resize', scale_factor=factor, keep_ratio=True) for factor in (0.375, 0.5, 0.625)]
 flips = [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]
 tta_pipeline = [load, domain_image, dict(type='TestTimeAug', transforms=[scales, flips, [labels], [pack]])]
-tta_model = dict(type='SegTTAModel')
 train_prefix = dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train')
 val_prefix = dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val')
 train_dataloader = dict(

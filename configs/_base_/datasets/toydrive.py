@@ -21,7 +21,6 @@ tta_pipeline = [
     dict(type='KeepDomainImage'),
     dict(type='TestTimeAug', transforms=[flips, [dict(type='LoadAnnotations')], [dict(type='PackDomainInputs')]]),
 ]
-tta_model = dict(type='SegTTAModel')
 train_dataloader = dict(
     batch_size=4,
     num_workers=0,

@@ -45,7 +45,7 @@ def fuse_domain(tokens: Tensor, domain: Tensor | None, mode: str) -> Tensor:
         mode: One of :data:`FUSE_MODES`.
 
     Returns:
-        Context ``(B, C, D)``, or ``(B, C + 1, D)`` for ``token`` (W is the last token). Without W in mode ``none``: ``(1, C, D)``.
+        Context ``(B, C, D)``, or ``(B, C + 1, D)`` for ``token`` (W is the last token); ``(1, C, D)`` for ``none``.
 
     Raises:
         ValueError: For an unknown mode, a missing W, or a W of another width.

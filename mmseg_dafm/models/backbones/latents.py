@@ -89,7 +89,7 @@ class LatentEncoder(FrozenTower):
             self.encoder, self.quant_conv = library.encoder, getattr(library, 'quant_conv', None)
             own_scale = library.config.scaling_factor
         self.variational = kind == 'AutoencoderKL'
-        self.channels = arguments['latent_channels'] if 'latent_channels' in arguments else 4
+        self.channels = arguments.get('latent_channels', 4)
         self.scale = own_scale if scale is None else scale
         self.freeze()
 

@@ -37,7 +37,7 @@ def load_vae_encoder(encoder: nn.Module, source: str) -> None:
 
     Args:
         encoder: The module to fill.
-        source: As for :func:`load_unet` (subfolder ``vae``; a folder may be the VAE's own), or a flat state dict of a TinyEncoder.
+        source: As for :func:`load_unet` (subfolder ``vae``, or the VAE's own folder), or a TinyEncoder's flat state dict.
 
     Raises:
         FileNotFoundError: If the source is neither on disk nor reachable.

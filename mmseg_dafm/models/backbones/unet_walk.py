@@ -58,8 +58,7 @@ def cross_attention(attn: nn.Module, hidden: Tensor, context: Tensor) -> tuple[T
     """
     split = lambda x: x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # noqa: E731
     query, key, value = split(attn.to_q(hidden)), split(attn.to_k(context)), split(attn.to_v(context))
-    if attn.upcast_attention:
-        query, key = query.float(), key.float()
+    # the query is scaled first, so that half-precision logits do not overflow (SD-2.x)
     probs = ((query * attn.scale) @ key.transpose(-1, -2)).softmax(-1)
     out = (probs.to(value.dtype) @ value).transpose(1, 2).flatten(2)
     return attn.to_out[1](attn.to_out[0](out)), probs.mean(1)

@@ -1,6 +1,7 @@
 """A pretrained network that never learns: VAE encoder, frozen CLIP image tower."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from torch import nn
 
@@ -40,7 +41,8 @@ class FrozenTower(nn.Module):
     def init_weights(self) -> None:
         """Load the pretrained weights, once; called by mmengine before training."""
         if self._load is not None and not self._loaded:
-            self._load()
+            with self._all_keys():
+                self._load()
             self._loaded = True
 
     def train(self, mode: bool = True) -> 'FrozenTower':
@@ -50,10 +52,16 @@ class FrozenTower(nn.Module):
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
         if not self.save and not any(key.startswith(prefix) for key in state_dict):
             self.init_weights()
-            self._hidden = False
-            state_dict.update({prefix + key: value for key, value in self.state_dict().items()})
-            self._hidden = True
+            with self._all_keys():
+                state_dict.update({prefix + key: value for key, value in self.state_dict().items()})
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    @contextmanager
+    def _all_keys(self) -> Iterator[None]:
+        """Show the weights in ``state_dict`` for a moment, saved or not."""
+        self._hidden = False
+        yield
+        self._hidden = not self.save
 
 
 def _drop_hidden_keys(module, state_dict, prefix, local_metadata):

@@ -1,0 +1,16 @@
+"""80k iterations of AdamW as in VPD and Domino: 8e-5, decay 1e-3, U-Net x0.1, 1500 warm-up iterations, linear to 0."""
+
+optim_wrapper = dict(
+    type='OptimWrapper',
+    constructor='VPDOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=8e-5, weight_decay=1e-3),
+    paramwise_cfg=dict(unet_lr_mult=0.1, clip_lr_mult=0.1),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500),
+    dict(type='PolyLR', eta_min=0.0, power=1.0, begin=1500, end=80000, by_epoch=False),
+]
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=80000, val_interval=8000)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+default_hooks = dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=8000, max_keep_ckpts=2, save_best='mIoU'))

@@ -1,0 +1,4 @@
+"""Small VPD with W in mode token: CamVid by day -> dusk and Boston."""
+
+_base_ = './small_vpd_sub_camvid.py'
+model = dict(backbone=dict(fuse='token'))
