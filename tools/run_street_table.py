@@ -1,0 +1,120 @@
+"""Train and test the small VPD on CamVid in every fusion mode and seed, and write the table.
+
+python tools/run_street_table.py --jobs 2 --out work_dirs/street_table
+
+Runs that are finished are kept, runs that were cut off go on from their last checkpoint. Everything runs in
+processes of one thread each, so that --jobs 2 fills two cores.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+MODES = ('none', 'add', 'sub', 'token')
+COLUMNS = ('day', 'dusk', 'boston', 'target', 'mIoU%')
+
+
+def run(mode: str, seed: int, folder: Path) -> None:
+    """Train and test one mode and seed, unless its result is there already."""
+    work_dir = folder / f'{mode}_seed{seed}'
+    done = work_dir / 'done.json'
+    if done.is_file():
+        return
+    config = str(ROOT / f'configs/domino/camvid/small_vpd_{mode}_camvid.py')
+    checkpoint = work_dir / 'iter_300.pth'
+    work_dir.mkdir(parents=True, exist_ok=True)
+    start = time.time()
+    options = ['--cfg-options', f'randomness.seed={seed}']
+    if not checkpoint.is_file():
+        # tested below, from the checkpoint
+        tool('train.py', [config, '--resume', *options, 'train_cfg.val_interval=1000'], work_dir)
+    tool('test.py', [config, str(checkpoint), *options], work_dir)
+    summary = json.loads((work_dir / 'domain_iou_iter_300.json').read_text())['summary']
+    stamp = dict(minutes=round((time.time() - start) / 60, 1), commit=commit(), seed=seed, mode=mode)
+    temporary = done.with_suffix('.tmp')
+    temporary.write_text(json.dumps({**stamp, 'scores': scores(summary)}, indent=1))
+    os.replace(temporary, done)
+
+
+def tool(name: str, arguments: list[str], work_dir: Path) -> None:
+    """Run a tool of this project in a process of one thread, its output appended to a file in the work dir."""
+    command = [sys.executable, '-W', 'ignore', str(ROOT / 'tools' / name), *arguments, '--work-dir', str(work_dir)]
+    with open(work_dir / 'stdout.txt', 'a') as log:
+        code = subprocess.run(command, cwd=ROOT, env={**os.environ, 'OMP_NUM_THREADS': '1'}, stdout=log, stderr=log).returncode
+    if code:
+        raise RuntimeError(f'{name} stopped with exit code {code}: see {work_dir}/stdout.txt')
+
+
+def scores(summary: dict) -> dict[str, float]:
+    """The table's columns out of DomainIoUMetric's file."""
+    values = {name: summary['domains'][name]['mIoU'] for name in ('day', 'dusk', 'boston')}
+    return {**values, 'target': summary['target']['mIoU'], 'mIoU%': summary['percent']}
+
+
+def commit() -> str:
+    """The commit that is checked out, marked when the tree differs from it."""
+    command = ['git', 'describe', '--always', '--dirty']
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip() or 'unknown'
+
+
+def table(folder: Path, seeds: list[int]) -> str:
+    """Markdown table: mean and sample standard deviation over the finished seeds of each mode."""
+    lines = ['| W on the tokens | ' + ' | '.join(COLUMNS) + ' | seeds | minutes per run | commit |']
+    lines.append('|---' * (len(COLUMNS) + 4) + '|')
+    for mode in MODES:
+        files = [folder / f'{mode}_seed{seed}' / 'done.json' for seed in seeds]
+        found = [json.loads(file.read_text()) for file in files if file.is_file()]
+        if not found:
+            lines.append(f'| {mode} | ' + 'not run | ' * (len(COLUMNS) + 3))
+            continue
+        cells = []
+        for column in COLUMNS:
+            values = [item['scores'][column] for item in found]
+            spread = f' ± {statistics.stdev(values):.2f}' if len(values) > 1 else ''
+            cells.append(f'{statistics.mean(values):.2f}{spread}')
+        minutes = statistics.median(item['minutes'] for item in found)
+        commits = ', '.join(sorted({item['commit'] for item in found}))
+        cells += [', '.join(str(item['seed']) for item in found), f'{minutes:.1f}', commits]
+        lines.append(f'| {mode} | ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines) + '\n'
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--jobs', type=int, default=2, help='runs at the same time, one core each')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/street_table'))
+    args = parser.parse_args()
+    out = args.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    # seeds outermost, so that a cut-off table has every mode
+    jobs = [(mode, seed) for seed in args.seeds for mode in MODES]
+    start = time.time()
+    failed = []
+    with ThreadPoolExecutor(args.jobs) as pool:
+        futures = {job: pool.submit(run, *job, out) for job in jobs}
+        for finished, ((mode, seed), future) in enumerate(futures.items(), 1):
+            error = future.exception()
+            if error is not None:
+                failed.append(str(error))
+            elapsed = time.time() - start
+            left = elapsed / finished * (len(jobs) - finished)
+            print(f'[{finished}/{len(jobs)}] {mode} seed {seed}: {error or "done"}; {elapsed / 60:.0f} min, about {left / 60:.0f} left')
+            text = table(out, args.seeds)
+            temporary = out / 'table.md.tmp'
+            temporary.write_text(text)
+            os.replace(temporary, out / 'table.md')
+    print(text)
+    if failed:
+        raise SystemExit('error: ' + '; '.join(failed))
+
+
+if __name__ == '__main__':
+    main()
