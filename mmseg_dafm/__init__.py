@@ -4,17 +4,21 @@ Importing the package registers its components in mmsegmentation's registries; a
 ``custom_imports = dict(imports=['mmseg_dafm'])``.
 """
 
+import sys
 from importlib.util import find_spec
 
 __version__ = '0.1.0'
 
-_missing = [name for name in ('mmengine', 'mmcv', 'mmseg') if find_spec(name) is None]
-if _missing:
-    raise ImportError(
-        f'mmseg_dafm needs mmsegmentation, but {", ".join(_missing)} cannot be imported: install it with '
-        '`pip install "mmseg_dafm[onedl]"` (maintained packages) or `pip install "mmseg_dafm[openmmlab]"` (classic packages).'
-    )
+# `python -m mmseg_dafm.doctor` must be able to speak on a machine where the rest cannot be imported.
+if 'mmseg_dafm.doctor' not in sys.orig_argv:
+    _missing = [name for name in ('mmengine', 'mmcv', 'mmseg') if find_spec(name) is None]
+    if _missing:
+        raise ImportError(
+            f'mmseg_dafm needs mmsegmentation, but {", ".join(_missing)} cannot be imported: install it with '
+            '`pip install "mmseg_dafm[onedl]"` (maintained packages) or `pip install "mmseg_dafm[openmmlab]"` '
+            '(classic packages).'
+        )
 
-from mmseg_dafm import compat, datasets, evaluation, models, optim  # noqa: E402, F401
+    from mmseg_dafm import compat, datasets, evaluation, models, optim  # noqa: F401
 
-compat.install()
+    compat.install()

@@ -59,9 +59,7 @@ def _missing_data(cfg: Config, dataloaders: Sequence[str]) -> list[str]:
                 continue
             path = Path(root or '', folder).expanduser()
             if not path.is_dir():
-                problems.append(
-                    f'{name} ({dataset.get("type")}) has data_prefix.{key}={folder!r}, but {path} is not a folder'
-                )
+                problems.append(f'{name} ({dataset.get("type")}) has data_prefix.{key}={folder!r}, but {path} is not a folder')
 
     for name in dataloaders:
         dataset = (cfg.get(name) or {}).get('dataset')
@@ -71,27 +69,29 @@ def _missing_data(cfg: Config, dataloaders: Sequence[str]) -> list[str]:
 
 
 def _missing_model_files(node: dict | list, where: str) -> Iterator[str]:
-    """Walk a model config: embedding dicts, `pretrained` folders and `init_cfg` checkpoints."""
+    """Walk a model config: embedding files, folders and checkpoints of weights."""
     if isinstance(node, list | tuple):
         for index, child in enumerate(node):
             yield from _missing_model_files(child, f'{where}[{index}]')
         return
     if not isinstance(node, dict):
         return
-    path = node.get('path')
-    if isinstance(path, str) and not Path(path).expanduser().exists():
-        remedy = 'correct the path'
-        if 'classes' in node or 'row_names' in node:
-            remedy = f'make it with: {embed_command(node.get("classes") or ["NAME", "..."], path)}'
-        yield f'{where}.path names {path}, which does not exist: {remedy}'
-    for key in ('pretrained', 'checkpoint'):
-        value = node.get(key)
-        # A hub id has at most one slash and no leading dot or slash; only what is plainly a path is looked up.
-        if (
-            isinstance(value, str)
-            and value.startswith(('/', './', '../', '~'))
-            and not Path(value).expanduser().exists()
-        ):
-            yield f'{where}.{key} names {value}, which does not exist: download the weights there or correct the path'
-    for key, child in node.items():
-        yield from _missing_model_files(child, f'{where}.{key}')
+    for key, value in node.items():
+        if key == 'path' and isinstance(value, str) and not Path(value).expanduser().exists():
+            remedy = 'correct the path'
+            if value.endswith('.safetensors'):
+                remedy = f'make it with: {embed_command(node.get("classes"), value)}'
+            yield f'{where}.path names {value}, which does not exist: {remedy}'
+        elif key in ('pretrained', 'checkpoint', 'model'):
+            # A dict gives one source per part of the model.
+            for part, source in value.items() if isinstance(value, dict) else [('', value)]:
+                if isinstance(source, str) and _is_path(source) and not Path(source).expanduser().exists():
+                    name = f'{where}.{key}.{part}'.rstrip('.')
+                    yield f'{name} names {source}, which does not exist: put the weights there or correct the path'
+        yield from _missing_model_files(value, f'{where}.{key}')
+
+
+def _is_path(source: str) -> bool:
+    """Tell a local path from a hub id such as `owner/name`, an open_clip tag or a URL."""
+    is_file_name = source.endswith(('.pth', '.pt', '.ckpt', '.safetensors'))
+    return '://' not in source and (is_file_name or source.startswith(('/', './', '../', '~')))

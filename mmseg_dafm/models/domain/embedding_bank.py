@@ -126,8 +126,10 @@ def select_rows(
     )
 
 
-def embed_command(classes: Sequence[str] | str, path: str | os.PathLike) -> str:
-    """Return the `tools/embed_text.py` command line that makes `path` for these classes."""
+def embed_command(classes: Sequence[str] | str | None, path: str | os.PathLike) -> str:
+    """Return the `tools/embed_text.py` command line that makes `path`; without classes, guess from the file's name."""
+    if classes is None:
+        classes = next((preset for preset in DOMAIN_PROMPTS if preset in Path(path).stem), ['NAME', '...'])
     if isinstance(classes, str):
         what = ['--domains' if classes in DOMAIN_PROMPTS else '--dataset', classes]
     else:
@@ -136,9 +138,7 @@ def embed_command(classes: Sequence[str] | str, path: str | os.PathLike) -> str:
     return shlex.join(['python', 'tools/embed_text.py', *what, '--out', str(target)])
 
 
-def hash_embeddings(
-    names: Sequence[str], dim: int = 768, projected_dim: int | None = None, scale: float = 1.0
-) -> EmbeddingBank:
+def hash_embeddings(names: Sequence[str], dim: int = 768, projected_dim: int | None = None, scale: float = 1.0) -> EmbeddingBank:
     """Make vectors that depend on the names alone, for tests and for runs without a CLIP.
 
     Each entry is N(0, scale^2) by Box and Muller's transform of raw PCG64 words seeded with SHA-256 of the

@@ -141,16 +141,14 @@ def build_bank(cfg: Mapping) -> EmbeddingBank:
         raise ValueError(f'unknown keys {unknown} in an embedding config; known are {sorted(allowed)}')
     if 'provider' in cfg:
         if cfg.pop('provider') != 'hash':
-            raise ValueError(
-                "an embedding config's provider can only be 'hash'; real text goes through tools/embed_text.py"
-            )
+            raise ValueError("an embedding config's provider can only be 'hash'; real text goes through tools/embed_text.py")
         if 'classes' not in cfg:
             raise ValueError("an embedding config with provider='hash' needs classes")
         return hash_embeddings(resolve_classes(cfg.pop('classes')), **cfg)
 
     path, classes = Path(cfg['path']).expanduser(), cfg.get('classes')
     if not path.is_file():
-        command = embed_command(classes or ['NAME', '...'], path)
+        command = embed_command(classes, path)
         raise FileNotFoundError(f'embedding file {path} (key path) does not exist; make it with: {command}')
     bank = load_embeddings(path, cfg.get('row_names'))
     if classes is None:

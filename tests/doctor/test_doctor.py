@@ -1,0 +1,179 @@
+"""The doctor: versions, data layouts, model folders, configs, exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from mmseg_dafm import doctor, doctor_checks, doctor_files
+
+
+def write_cityscapes(root, split, count=2, label=0, size=(8, 4), labelled=True):
+    """Write `count` pairs in Cityscapes' layout; size is (width, height)."""
+    for index in range(count):
+        stem = f'aachen_{index:06d}_000019'
+        image = root / 'leftImg8bit' / split / 'aachen' / f'{stem}_leftImg8bit.png'
+        target = root / 'gtFine' / split / 'aachen' / f'{stem}_gtFine_labelTrainIds.png'
+        image.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (8, 4)).save(image)
+        if labelled:
+            Image.fromarray(np.full(size[::-1], label, np.uint8)).save(target)
+
+
+@pytest.mark.parametrize(
+    ('version', 'expected'), [('2.12.1+cpu', (2, 12, 1)), ('5.0.0.93', (5, 0, 0, 93)), ('1.0rc1', (1, 0)), ('3', (3,))]
+)
+def test_version_numbers(version, expected):
+    assert doctor_checks.numbers(version)[: len(expected)] == expected
+
+
+@pytest.mark.parametrize(
+    ('found', 'ok'), [('0.29.2', False), ('0.30.0', True), ('0.42.1', True), ('1.0.0', False), (None, False)]
+)
+def test_range_of_versions(monkeypatch, found, ok):
+    monkeypatch.setattr(doctor_checks, 'installed', lambda name: found)
+    check = doctor_checks.check_range('diffusers', '0.30', '1')
+    assert check.ok is ok
+    assert check.fix == 'pip install "diffusers>=0.30,<1"'
+
+
+@pytest.mark.parametrize(
+    ('packages', 'ok', 'fix'),
+    [
+        ({'mmengine': '0.10.7', 'mmcv': '2.1.0', 'mmsegmentation': '1.2.2'}, True, ''),
+        ({'onedl-mmengine': '0.10.12', 'onedl-mmcv': '2.3.6', 'onedl-mmsegmentation': '1.4.2'}, True, ''),
+        ({'onedl-mmengine': '0.10.12', 'onedl-mmcv': '2.3.6', 'mmcv': '2.1.0'}, False, 'pip uninstall mmcv'),
+        ({'mmengine': '0.10.7'}, False, 'mmseg_dafm[onedl]'),
+        ({}, False, 'mmseg_dafm[onedl]'),
+    ],
+)
+def test_one_family_of_packages(monkeypatch, packages, ok, fix):
+    monkeypatch.setattr(doctor_checks, 'installed', packages.get)
+    monkeypatch.setattr(doctor_checks, 'import_error', lambda name: None)
+    stack = next(check for check in doctor_checks._openmmlab_checks() if check.name == 'mmsegmentation stack')
+    assert stack.ok is ok
+    assert ok or fix in stack.fix
+
+
+def test_too_new_classic_mmcv_is_found(monkeypatch):
+    packages = {'mmengine': '0.10.7', 'mmcv': '2.2.0', 'mmsegmentation': '1.2.2'}
+    monkeypatch.setattr(doctor_checks, 'installed', packages.get)
+    monkeypatch.setattr(doctor_checks, 'import_error', lambda name: None)
+    check = next(check for check in doctor_checks._openmmlab_checks() if check.name == 'mmcv')
+    assert not check.ok
+    assert check.fix == 'pip install "mmcv>=2.1,<2.2"'
+
+
+def test_complete_cityscapes(tmp_path):
+    for split in ('train', 'val'):
+        write_cityscapes(tmp_path, split)
+    checks = list(doctor_files.check_data_root('cityscapes', str(tmp_path)))
+    assert [check.ok for check in checks] == [True, True]
+    assert checks[0].found == '2 images, 2 with labels'
+
+
+@pytest.mark.parametrize(
+    ('fields', 'found'),
+    [
+        ({'labelled': False}, '2 images, 0 with labels'),
+        ({'label': 33}, 'holds ids [33]'),
+        ({'size': (4, 4)}, 'has shape (4, 4), its image (4, 8)'),
+        ({'count': 0}, '0 images, 0 with labels'),
+    ],
+)
+def test_faulty_cityscapes(tmp_path, fields, found):
+    write_cityscapes(tmp_path, 'train', **fields)
+    check = next(doctor_files.check_data_root('cityscapes', str(tmp_path)))
+    assert not check.ok
+    assert found in check.found
+    assert 'createTrainIdLabelImgs' in check.fix
+
+
+def test_acdc_layout(tmp_path):
+    for condition in ('fog', 'night'):
+        image = tmp_path / 'rgb_anon' / condition / 'val' / 'GOPR0475' / 'a_frame_000001_rgb_anon.png'
+        label = tmp_path / 'gt' / condition / 'val' / 'GOPR0475' / 'a_frame_000001_gt_labelTrainIds.png'
+        for path in (image, label):
+            path.parent.mkdir(parents=True)
+        Image.new('RGB', (8, 4)).save(image)
+        Image.fromarray(np.full((4, 8), 18, np.uint8)).save(label)
+    (check,) = doctor_files.check_data_root('acdc', str(tmp_path))
+    assert check.ok
+    assert check.found == '2 images, 2 with labels'
+
+
+def test_model_folders(tmp_path):
+    for part, name in (('unet', 'UNet2DConditionModel'), ('vae', 'AutoencoderKL')):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / 'config.json').write_text(json.dumps({'_class_name': name}))
+    (tmp_path / 'unet' / 'diffusion_pytorch_model.safetensors').touch()
+    unet, vae = doctor_files.check_model_dir(str(tmp_path))
+    assert unet.ok
+    assert unet.found.startswith('UNet2DConditionModel')
+    assert not vae.ok
+    assert 'no .safetensors' in vae.found
+
+
+def test_config_check_lists_what_is_missing(tmp_path):
+    config = tmp_path / 'some.py'
+    config.write_text("model = dict(class_embeddings=dict(path='none.safetensors', classes='CityscapesDataset'))\n")
+    (check,) = doctor_files.check_config_files(str(config))
+    assert not check.ok
+    assert check.found == 'model.class_embeddings.path names none.safetensors, which does not exist'
+    assert check.fix == 'make it with: python tools/embed_text.py --dataset CityscapesDataset --out none.safetensors'
+    config.write_text('model = dict()\n')
+    assert next(doctor_files.check_config_files(str(config))).ok
+    config.write_text('model = dict(\n')
+    assert 'Error' in next(doctor_files.check_config_files(str(config))).found
+    assert next(doctor_files.check_config_files(str(tmp_path / 'none.py'))).found == 'not there'
+
+
+def test_exit_code_follows_required_checks(tmp_path, capsys):
+    assert doctor.main(['--json']) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report['ok'] is True
+    assert {'python', 'torch', 'diffusers'} <= {check['name'] for check in report['checks']}
+    assert doctor.main(['--json', '--data-root', f'acdc={tmp_path}']) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert [check['name'] for check in report['checks'] if check['required'] and not check['ok']] == [f'acdc val in {tmp_path}']
+
+
+@pytest.mark.parametrize(
+    ('root', 'message'), [('cityscapes', 'takes NAME=FOLDER'), ('kitti=/x', "known data sets are ['acdc', 'cityscapes']")]
+)
+def test_bad_arguments(capsys, root, message):
+    with pytest.raises(SystemExit):
+        doctor.main(['--data-root', root])
+    assert message in capsys.readouterr().err
+
+
+def test_table_shows_the_fix_with_its_brackets():
+    checks = [
+        doctor_checks.Check('stack', 'nothing', 'mmseg', False, fix='pip install "mmseg_dafm[onedl]"'),
+        doctor_checks.Check('torch', '2.12', '>= 2.1', True, fix='not shown'),
+        doctor_checks.Check('GPU', 'none', 'one', False, False, 'buy one'),
+    ]
+    console = Console(width=150, record=True, file=open(os.devnull, 'w'))  # noqa: SIM115
+    console.print(doctor.as_table(checks))
+    text = console.export_text()
+    assert 'mmseg_dafm[onedl]' in text
+    assert 'not shown' not in text
+    assert 'MISSING' in text
+    assert 'note' in text
+
+
+def test_speaks_where_mmseg_cannot_be_imported(root, tmp_path):
+    (tmp_path / 'mmseg').mkdir()
+    (tmp_path / 'mmseg' / '__init__.py').write_text("raise AssertionError('MMCV is incompatible')\n")
+    environment = os.environ | {'PYTHONPATH': f'{tmp_path}{os.pathsep}{root}'}
+    command = [sys.executable, '-m', 'mmseg_dafm.doctor', '--json']
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1, result.stderr[-2000:]
+    checks = {check['name']: check for check in json.loads(result.stdout)['checks']}
+    assert checks['import mmseg.apis']['found'] == 'AssertionError: MMCV is incompatible'
