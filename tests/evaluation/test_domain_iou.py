@@ -1,0 +1,217 @@
+"""DomainIoUMetric: domains, equality with mmseg's metric, files, and real runs."""
+
+import itertools
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from mmengine import dist as mm_dist
+from mmengine.config import Config
+from mmengine.logging import MessageHub
+from mmengine.runner import Runner
+from mmseg.evaluation import IoUMetric
+from mmseg.registry import METRICS
+
+import mmseg_dafm  # noqa: F401  (the spawned ranks register by this import)
+
+NUMBERS = itertools.count()
+CLASSES = ('road', 'pavement', 'building')
+
+
+def make(**kwargs):
+    metric = METRICS.build(dict(type='DomainIoUMetric', **kwargs))
+    metric.dataset_meta = dict(classes=CLASSES)
+    return metric
+
+
+def images(count=7):
+    """Samples of two domains as the evaluator hands them over."""
+    generator = torch.Generator().manual_seed(1)
+    samples = []
+    for i in range(count):
+        label = torch.randint(0, 3, (1, 9, 11), generator=generator)
+        prediction = torch.where(torch.rand(label.shape, generator=generator) < 0.6, label, 1)
+        label[:, 0] = 255
+        samples.append(
+            dict(
+                domain='fog' if i % 3 == 0 else 'night',
+                img_path=f'data/{i}.png',
+                pred_sem_seg=dict(data=prediction),
+                gt_sem_seg=dict(data=label),
+            )
+        )
+    return samples
+
+
+def reference(samples):
+    """mIoU by mmseg's own metric."""
+    metric = IoUMetric(iou_metrics=['mIoU'])
+    metric.dataset_meta = dict(classes=CLASSES)
+    metric.process({}, samples)
+    return {key: pytest.approx(float(v), abs=0.011) for key, v in metric.evaluate(len(samples)).items()}
+
+
+@pytest.fixture(autouse=True)
+def hub():
+    """A message hub of its own, as every runner has."""
+    return MessageHub.get_instance(f'test_domain_iou_{next(NUMBERS)}')
+
+
+@pytest.mark.parametrize('batch', [1, 3, 7])
+def test_pooled_and_per_domain_scores_equal_mmsegs_for_any_batch_size(tmp_path, batch):
+    samples = images()
+    metric = make(out_dir=str(tmp_path))
+    for start in range(0, 7, batch):
+        metric.process({}, samples[start : start + batch])
+    result = metric.evaluate(7)
+    assert {key: result[key] for key in ('mIoU', 'mAcc', 'aAcc')} == reference(samples)
+    for domain in ('fog', 'night'):
+        assert result[f'mIoU.{domain}'] == reference([s for s in samples if s['domain'] == domain])['mIoU']
+
+
+def test_order_of_images_does_not_change_the_files(tmp_path):
+    texts = []
+    for samples in (images(), images()[::-1]):
+        metric = make(out_dir=str(tmp_path), source='fog')
+        metric.process({}, samples)
+        metric.evaluate(7)
+        texts.append([(tmp_path / f'domain_iou.{ending}').read_text() for ending in ('json', 'csv', 'md')])
+    assert texts[0] == texts[1]
+
+
+def test_domain_from_sample_then_rules_then_all():
+    metric = make(rules=dict(cityscapes='leftImg8bit', night='/night/'))
+    assert metric.domain_of(dict(domain='rain', img_path='a/night/b.png')) == 'rain'
+    assert metric.domain_of(dict(img_path='a/night/b.png')) == 'night'
+    assert metric.domain_of(dict(domain=None, img_path='cs/leftImg8bit/night/b.png')) == 'cityscapes'
+    assert metric.domain_of(dict(img_path='elsewhere.png')) == 'all'
+    assert metric.domain_of(dict()) == 'all'
+
+
+def test_failures_name_the_image_and_the_remedy():
+    metric = make()
+    sample = images(1)[0]
+    with pytest.raises(ValueError, match=r'data/0\.png has no label; add LoadAnnotations'):
+        metric.process({}, [{k: v for k, v in sample.items() if k != 'gt_sem_seg'}])
+    sample['gt_sem_seg']['data'][0, 3, 3] = 9
+    with pytest.raises(ValueError, match=r'data/0\.png: the label holds ids from 0 to 9'):
+        metric.process({}, [sample])
+    with pytest.raises(ValueError, match="must not be called 'mean'"):
+        make(source='mean')
+    with pytest.raises(ValueError, match="must not be called 'target'"):
+        metric.domain_of(dict(domain='target'))
+    with pytest.raises(TypeError, match="target must be a list of domains, got the string 'fog'"):
+        make(target='fog')
+    with pytest.raises(TypeError, match='rules must map'):
+        make(rules=['fog'])
+
+
+def test_missing_source_is_nan_and_does_not_stop_the_run(tmp_path):
+    metric = make(source='clear', out_dir=str(tmp_path))
+    metric.process({}, images())
+    assert math.isnan(metric.evaluate(7)['mIoU%'])
+    assert json.loads((tmp_path / 'domain_iou.json').read_text())['summary']['missing'] == ['clear']
+
+
+def test_without_any_folder_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    metric = make()
+    metric.process({}, images())
+    assert metric.evaluate(7)['mIoU'] > 0
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('training', [False, True])
+def test_checkpoint_folder_in_a_test_and_work_folder_in_training(tmp_path, hub, training):
+    """load_from is the tested checkpoint in a test, but only the start of a training."""
+    cfg = (
+        f"load_from = '{tmp_path}/weights/best.pth'\nwork_dir = '{tmp_path}/work'\ntest_dataloader = dict(dataset=dict(type='A'))"
+    )
+    hub.update_info('cfg', cfg)
+    if training:
+        hub.update_info('max_iters', 10)
+    metric = make()
+    metric.process({}, images())
+    metric.evaluate(7)
+    written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob('*.*')}
+    stem = 'work/domain_iou' if training else 'weights/domain_iou_best'
+    assert written == {f'{stem}.{ending}' for ending in ('json', 'csv', 'md')}
+
+
+def test_two_checkpoints_keep_two_tables(tmp_path, hub):
+    for name in ('iter_1', 'iter_2'):
+        hub.update_info('cfg', f"load_from = '{tmp_path}/{name}.pth'\ntest_dataloader = dict(dataset=dict())")
+        metric = make()
+        metric.process({}, images())
+        metric.evaluate(7)
+    assert {path.name for path in tmp_path.glob('*.md')} == {'domain_iou_iter_1.md', 'domain_iou_iter_2.md'}
+
+
+def one_rank(rank, folder):
+    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+    metric = make(out_dir=f'{folder}/tables', collect_dir=f'{folder}/parts')
+    # As DefaultSampler deals them: rank 1 receives a repeated image at the end.
+    dealt = (images() + images()[:1])[rank::2]
+    metric.process({}, dealt)
+    result = metric.evaluate(7)
+    Path(f'{folder}/rank{rank}.json').write_text(json.dumps(result))
+    mm_dist.barrier()
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_ranks_equal_one(tmp_path):
+    alone = make(out_dir=str(tmp_path / 'alone'))
+    alone.process({}, images())
+    expected = alone.evaluate(7)
+    mp.spawn(one_rank, args=(str(tmp_path),), nprocs=2)
+    for rank in range(2):
+        assert json.loads((tmp_path / f'rank{rank}.json').read_text()) == expected
+    for ending in ('json', 'csv', 'md'):
+        name = f'domain_iou.{ending}'
+        assert (tmp_path / 'tables' / name).read_text() == (tmp_path / 'alone' / name).read_text()
+
+
+def runner_config(root, tmp_path):
+    """A tiny network on ToyDrive, trained for two iterations and validated once."""
+    cfg = Config.fromfile(root / 'configs/_base_/datasets/toydrive.py')
+    cfg.train_dataloader.batch_size = 2
+    cfg.val_dataloader.dataset.length = cfg.test_dataloader.dataset.length = 5
+    cfg.val_dataloader.batch_size = cfg.test_dataloader.batch_size = 2
+    head = dict(type='FCNHead', in_channels=64, in_index=2, channels=8, num_convs=1, num_classes=6)
+    cfg.model = dict(
+        type='EncoderDecoder',
+        data_preprocessor=dict(type='SegDataPreProcessor', size=cfg.crop_size, mean=[127.5] * 3, std=[127.5] * 3),
+        backbone=dict(type='CGNet', num_channels=(4, 8, 32), num_blocks=(1, 1)),
+        decode_head=dict(norm_cfg=dict(type='BN'), **head),
+        test_cfg=dict(mode='whole'),
+    )
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=2, val_interval=2)
+    cfg.val_cfg, cfg.test_cfg = dict(), dict()
+    cfg.optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01))
+    cfg.default_hooks = dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2))
+    cfg.default_scope, cfg.work_dir, cfg.log_level = 'mmseg', str(tmp_path / 'work'), 'WARNING'
+    cfg.custom_imports = dict(imports=['mmseg_dafm'])
+    cfg.randomness = dict(seed=0)
+    return cfg
+
+
+def test_train_validate_and_test_with_mmengines_runner(root, tmp_path):
+    cfg = runner_config(root, tmp_path)
+    Runner.from_cfg(cfg).train()
+    work = tmp_path / 'work'
+    validated = json.loads((work / 'domain_iou.json').read_text())
+    assert validated['protocol']['checkpoint'] == 'unknown'
+    cfg.load_from = str(work / 'iter_2.pth')
+    tested = Runner.from_cfg(cfg).test()
+    assert {'mIoU', 'aAcc', 'mAcc', 'mIoU.mean', 'mIoU.target', 'mIoU%', 'mIoU.fog', 'mIoU.clear'} <= set(tested)
+    content = json.loads((work / 'domain_iou_iter_2.json').read_text())
+    assert content['summary'] == validated['summary']
+    assert content['protocol']['checkpoint'] == 'iter_2.pth'
+    assert content['protocol']['mode'] == 'whole'
+    assert content['protocol']['data'] == ['ToyDriveDataset(clear+fog+night+rain+snow)']
+    assert content['summary']['domains']['snow']['images'] == 1
+    assert '| checkpoint | iter_2.pth |' in (work / 'domain_iou_iter_2.md').read_text()
