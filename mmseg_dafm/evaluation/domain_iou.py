@@ -116,6 +116,8 @@ class DomainIoUMetric(BaseMetric):
         for domain, values in summary['domains'].items():
             values['images'] = images[domain]
         summary['pooled']['images'] = len(results)
+        if summary.get('target'):
+            summary['target']['images'] = sum(images[domain] for domain in summary['targets'])
         logger = MMLogger.get_current_instance()
         if summary['missing']:
             print_log(
@@ -146,9 +148,9 @@ class DomainIoUMetric(BaseMetric):
         cfg = parse_config(hub.get_info('cfg'))
         # In a training run the hub knows the length of the training; load_from is where it started, not what is tested.
         training = hub.get_info('max_iters') is not None
-        stage = 'val' if training or not cfg.get('test_dataloader') else 'test'
-        protocol = describe_test(cfg, stage, hub.get_info('experiment_name'))
+        stage = 'val' if hub.get_info('loop_stage') == 'val' else 'test'
         checkpoint = str(cfg.get('load_from') or '') if not training else ''
+        protocol = describe_test(cfg, stage, hub.get_info('experiment_name'), checkpoint)
         folder = self.out_dir
         if folder is None and checkpoint and '://' not in checkpoint:
             folder = osp.dirname(checkpoint) or '.'

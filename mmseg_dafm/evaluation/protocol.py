@@ -44,12 +44,13 @@ def data_sets(dataset: Mapping) -> list[str]:
     return names
 
 
-def describe_test(cfg: Mapping, stage: str = 'test', experiment: str | None = None) -> dict:
+def describe_test(cfg: Mapping, stage: str = 'test', experiment: str | None = None, checkpoint: str | None = None) -> dict:
     """Collect what defines a test: scales, mode, crop, stride, augmentation, data sets, checkpoint and versions.
 
     Args:
         cfg: the run's config as a dict; {} gives ``'unknown'`` wherever the config would tell.
         stage: ``'test'`` or ``'val'``, whose data loader is described.
+        checkpoint: file that is tested; None during training, where the weights have no file yet.
         experiment: mmengine's experiment name, ``<config>_<date>_<time>``.
 
     Returns:
@@ -67,7 +68,7 @@ def describe_test(cfg: Mapping, stage: str = 'test', experiment: str | None = No
     known = bool(cfg)
     return {
         'config': re.sub(r'_\d{8}_\d{6}$', '', experiment) if experiment else UNKNOWN,
-        'checkpoint': osp.basename(str(cfg['load_from'])) if stage == 'test' and cfg.get('load_from') else UNKNOWN,
+        'checkpoint': osp.basename(checkpoint) if checkpoint else UNKNOWN,
         'data': data_sets(dataset) or UNKNOWN,
         'scales': (scales or 'as stored') if known else UNKNOWN,
         'mode': test_cfg.get('mode', UNKNOWN),

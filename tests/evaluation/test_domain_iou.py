@@ -192,7 +192,13 @@ def runner_config(root, tmp_path):
     cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=2, val_interval=2)
     cfg.val_cfg, cfg.test_cfg = dict(), dict()
     cfg.optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01))
-    cfg.default_hooks = dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2))
+    cfg.default_hooks = dict(
+        checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2),
+        visualization=dict(type='SegVisualizationHook', draw=True, interval=1),
+    )
+    cfg.visualizer = dict(type='SegLocalVisualizer', name='toy', save_dir=str(tmp_path / 'work'))
+    cfg.vis_backends = [dict(type='LocalVisBackend')]
+    cfg.visualizer.vis_backends = cfg.vis_backends
     cfg.default_scope, cfg.work_dir, cfg.log_level = 'mmseg', str(tmp_path / 'work'), 'WARNING'
     cfg.custom_imports = dict(imports=['mmseg_dafm'])
     cfg.randomness = dict(seed=0)
@@ -214,4 +220,6 @@ def test_train_validate_and_test_with_mmengines_runner(root, tmp_path):
     assert content['protocol']['mode'] == 'whole'
     assert content['protocol']['data'] == ['ToyDriveDataset(clear+fog+night+rain+snow)']
     assert content['summary']['domains']['snow']['images'] == 1
+    # mmseg's own hook reads the drawn images by their addresses; one picture per image, none overwritten.
+    assert len(list(work.rglob('*snow*.png'))) >= 1
     assert '| checkpoint | iter_2.pth |' in (work / 'domain_iou_iter_2.md').read_text()

@@ -114,12 +114,11 @@ CFG = dict(
         )
     ),
     val_dataloader=dict(dataset=dict(type='ToyDriveDataset', pipeline=[])),
-    load_from='work_dirs/x/iter_8.pth',
 )
 
 
 def test_protocol_of_a_slide_test():
-    stamp = describe_test(CFG, 'test', 'domino_sub_20261101_101010')
+    stamp = describe_test(CFG, 'test', 'domino_sub_20261101_101010', 'work_dirs/x/iter_8.pth')
     assert stamp['config'] == 'domino_sub'
     assert stamp['checkpoint'] == 'iter_8.pth'
     assert stamp['data'] == ['TaggedCityscapesDataset(leftImg8bit/val)', 'ACDCDataset(fog+night)']
