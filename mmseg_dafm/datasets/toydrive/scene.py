@@ -97,7 +97,8 @@ def place_objects(rng: np.random.Generator, road: float, pavement: float) -> lis
         while z < FAR:
             length = rng.uniform(7, 14)
             if rng.random() < 0.72:
-                items.append((z, draw_building, (side, wall, z, z + length)))
+                # Ordered by the far end: a tree on the pavement stands before the wall that it is beside.
+                items.append((z + length, draw_building, (side, wall, z, z + length)))
             else:
                 for _ in range(2):
                     tree = z + rng.uniform(0, length)
