@@ -1,0 +1,75 @@
+"""tools/demo.py on an image, a folder and a video."""
+
+import runpy
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import DefaultScope
+from mmseg.registry import MODELS
+from tiny import write_tiny_run
+
+PALETTE = [[255, 0, 0], [0, 0, 255]]
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    """A tiny model that always answers class 1, saved with its metadata."""
+    from pathlib import Path
+
+    folder = tmp_path_factory.mktemp('demo')
+    config = write_tiny_run(folder, Path(__file__).resolve().parents[2])
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model = revert_sync_batchnorm(MODELS.build(Config.fromfile(config).model))
+    with torch.no_grad():
+        model.decode_head.conv_seg.weight.zero_()
+        model.decode_head.conv_seg.bias.copy_(torch.tensor([-5.0, 5.0]))
+    meta = {'dataset_meta': {'classes': ('left', 'right'), 'palette': PALETTE}}
+    torch.save({'state_dict': model.state_dict(), 'meta': meta}, folder / 'model.pth')
+    return folder
+
+
+def demo(root, run, monkeypatch, source, out, *more):
+    arguments = [source, run / 'tiny.py', run / 'model.pth', '--out', out, '--device', 'cpu', *more]
+    monkeypatch.setattr(sys, 'argv', ['demo.py', *map(str, arguments)])
+    monkeypatch.setattr(sys, 'path', list(sys.path))
+    runpy.run_path(str(root / 'tools' / 'demo.py'), run_name='__main__')
+
+
+def test_folder_of_images(root, run, monkeypatch, tmp_path):
+    demo(root, run, monkeypatch, run / 'data' / 'images', tmp_path / 'out')
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == [f'{index}.png' for index in range(6)]
+
+
+def test_image_is_painted_in_the_class_colour(root, run, monkeypatch, tmp_path):
+    demo(root, run, monkeypatch, run / 'data' / 'images' / '3.png', tmp_path, '--opacity', '1')
+    painted = cv2.cvtColor(cv2.imread(str(tmp_path / '3.png')), cv2.COLOR_BGR2RGB)
+    assert painted.shape == (32, 48, 3)
+    assert (painted == PALETTE[1]).all()
+
+
+def test_video_keeps_its_frames(root, run, monkeypatch, tmp_path):
+    writer = cv2.VideoWriter(str(tmp_path / 'drive.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 10, (48, 32))
+    for value in (0, 100, 200):
+        writer.write(np.full((32, 48, 3), value, np.uint8))
+    writer.release()
+    demo(root, run, monkeypatch, tmp_path / 'drive.avi', tmp_path / 'out', '--opacity', '1')
+    capture = cv2.VideoCapture(str(tmp_path / 'out' / 'drive.mp4'))
+    frames = [frame for good, frame in iter(capture.read, (False, None)) if good]
+    assert len(frames) == 3
+    # Class 1 is blue; compression leaves a little error.
+    assert all(abs(frame.mean(axis=(0, 1)) - [255, 0, 0]).max() < 20 for frame in frames)
+
+
+def test_input_without_pictures_is_refused(root, run, monkeypatch, tmp_path):
+    with pytest.raises(SystemExit, match='is neither an image, a video nor a folder of images'):
+        demo(root, run, monkeypatch, tmp_path, tmp_path)
+    with pytest.raises(SystemExit, match='none.png does not exist'):
+        demo(root, run, monkeypatch, tmp_path / 'none.png', tmp_path)
+    (tmp_path / 'broken.png').write_text('no picture')
+    with pytest.raises(SystemExit, match='broken.png cannot be read as an image'):
+        demo(root, run, monkeypatch, tmp_path / 'broken.png', tmp_path)

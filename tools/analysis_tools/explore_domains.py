@@ -1,0 +1,89 @@
+"""Draw what the domain embedding sees: python tools/analysis_tools/explore_domains.py IMAGES CONFIG [--checkpoint FILE]."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+# A clone works without installation.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import numpy as np
+from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
+from mmengine.runner.checkpoint import CheckpointLoader
+from mmseg.registry import MODELS
+from rich.progress import track
+from torch import nn
+
+from mmseg_dafm.analysis import domain_explorer as explorer
+
+PREFIX = 'domain_embedding.'
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Draw alpha of each image and its mean per domain.')
+    parser.add_argument('images', help='folder with one sub-folder of images per domain')
+    parser.add_argument('config', help='config whose model has a domain_embedding')
+    parser.add_argument('--checkpoint', help='trained weights (default: the pretrained CLIP that the config names)')
+    parser.add_argument('--out', default='explore_domains', help='folder for alphas.png and alphas.csv')
+    parser.add_argument('--per-domain', type=int, default=3, help='images drawn per domain')
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE changes to the config')
+    return parser.parse_args()
+
+
+def load_domain_embedding(cfg: Config, checkpoint: str | None) -> nn.Module:
+    """Build the domain embedding of a config alone, without the rest of the model.
+
+    Raises:
+        ValueError: If the config has none, or the checkpoint holds no weights for it.
+    """
+    if not cfg.model.get('domain_embedding'):
+        raise ValueError(f'{cfg.filename} has no model.domain_embedding: give a Domino config')
+    module = MODELS.build(cfg.model.domain_embedding)
+    module.init_weights()
+    if checkpoint is not None:
+        state = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+        state = state.get('state_dict', state)
+        state = {key.removeprefix(PREFIX): value for key, value in state.items() if key.startswith(PREFIX)}
+        unknown = module.load_state_dict(state, strict=False).unexpected_keys
+        if not state or unknown:
+            raise ValueError(f'{checkpoint} does not hold the domain embedding of {cfg.filename}: {unknown or "no key"}')
+    return module.eval()
+
+
+def main() -> None:
+    args = parse_args()
+    for path in filter(None, (args.config, args.checkpoint)):
+        if not os.path.isfile(path):
+            raise SystemExit(f'error: {path} does not exist')
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    try:
+        found = explorer.find_images(args.images)
+        module = load_domain_embedding(cfg, args.checkpoint).to(args.device)
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f'error: {error}') from None
+
+    domains, paths = [domain for domain, _ in found], [path for _, path in found]
+    results = explorer.compute_alphas(paths, lambda image: module.alpha(image.to(args.device)))
+    alphas = np.stack(list(track(results, 'alpha', total=len(paths))))
+    names = module.domain_names
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    explorer.write_table(out / 'alphas.csv', paths, domains, alphas, names)
+    pictures = [explorer.shrink(explorer.read_image(path)) for path in paths]
+    figure = explorer.draw_alphas(pictures, alphas, domains, names, args.per_domain)
+    figure.savefig(out / 'alphas.tmp.png', dpi=110)
+    os.replace(out / 'alphas.tmp.png', out / 'alphas.png')
+    for domain in dict.fromkeys(domains):
+        mean = alphas[[other == domain for other in domains]].mean(axis=0)
+        print(f'{domain}: ' + ', '.join(f'{name} {value:.3f}' for name, value in zip(names, mean, strict=True)))
+    print(f'wrote {out / "alphas.png"} and {out / "alphas.csv"}')
+
+
+if __name__ == '__main__':
+    main()

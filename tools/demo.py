@@ -1,0 +1,97 @@
+"""Paint predictions over an image, a folder of images or a video: python tools/demo.py INPUT CONFIG CHECKPOINT --out DIR."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+# A clone works without installation.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import cv2
+import numpy as np
+import torch
+from mmseg.apis import inference_model, init_model
+from rich.progress import track
+
+import mmseg_dafm  # noqa: F401 (registers the components for configs without custom_imports)
+from mmseg_dafm.analysis.domain_explorer import IMAGE_SUFFIXES
+from mmseg_dafm.analysis.overlay import paint_labels
+
+VIDEO_SUFFIXES = {'.mp4', '.avi', '.mov', '.mkv', '.webm'}
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Paint predictions over images or a video.')
+    parser.add_argument('input', help='image, folder of images, or video')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--out', default='demo', help='folder for the painted images or the video')
+    parser.add_argument('--opacity', type=float, default=0.5, help='share of the class colour, 0 to 1')
+    parser.add_argument('--device', default='cuda:0' if torch.cuda.is_available() else 'cpu')
+    return parser.parse_args()
+
+
+def paint_images(paths: list[Path], out: Path, paint: Callable[[np.ndarray], np.ndarray]) -> None:
+    for path in track(paths, 'images'):
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if image is None:
+            raise ValueError(f'{path} cannot be read as an image')
+        temporary = out / f'{path.stem}.tmp.png'
+        cv2.imwrite(str(temporary), paint(image))
+        os.replace(temporary, out / f'{path.stem}.png')
+
+
+def paint_video(path: Path, out: Path, paint: Callable[[np.ndarray], np.ndarray]) -> None:
+    capture = cv2.VideoCapture(str(path))
+    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    good, frame = capture.read()
+    if not good:
+        raise ValueError(f'{path} cannot be read as a video')
+    temporary = out / f'{path.stem}.tmp.mp4'
+    rate = capture.get(cv2.CAP_PROP_FPS) or 25
+    writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter_fourcc(*'mp4v'), rate, frame.shape[1::-1])
+    # The frame count of a video's header can be wrong, so the end is where reading stops.
+    for _ in track(range(max(count, 1)), 'frames'):
+        writer.write(paint(frame))
+        good, frame = capture.read()
+        if not good:
+            break
+    writer.release()
+    capture.release()
+    os.replace(temporary, out / f'{path.stem}.mp4')
+
+
+def main() -> None:
+    args = parse_args()
+    source, out = Path(args.input), Path(args.out)
+    for path in (source, Path(args.config), Path(args.checkpoint)):
+        if not path.exists():
+            raise SystemExit(f'error: {path} does not exist')
+    paths = sorted(source.iterdir()) if source.is_dir() else [source]
+    images = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not images and source.suffix.lower() not in VIDEO_SUFFIXES:
+        raise SystemExit(f'error: {source} is neither an image, a video nor a folder of images')
+
+    model = init_model(args.config, args.checkpoint, device=args.device)
+    # The palette is RGB, OpenCV's images are BGR.
+    palette = np.asarray(model.dataset_meta['palette'])[:, ::-1]
+
+    def paint(image: np.ndarray) -> np.ndarray:
+        labels = inference_model(model, image).pred_sem_seg.data[0].cpu().numpy()
+        return paint_labels(image, labels, palette, args.opacity)
+
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        if images:
+            paint_images(images, out, paint)
+        else:
+            paint_video(source, out, paint)
+    except ValueError as error:
+        raise SystemExit(f'error: {error}') from None
+    print(f'wrote {len(images) or 1} {"images" if images else "video"} to {out}')
+
+
+if __name__ == '__main__':
+    main()
