@@ -89,9 +89,7 @@ def group_table(groups: list[dict]) -> str:
     table.align['group'] = 'l'
     for group in groups:
         count = sum(parameter.numel() for parameter in group['params'])
-        table.add_row(
-            [group['name'], len(group['params']), f'{count:,}', f'{group["lr"]:.3g}', f'{group["weight_decay"]:.3g}']
-        )
+        table.add_row([group['name'], len(group['params']), f'{count:,}', f'{group["lr"]:.3g}', f'{group["weight_decay"]:.3g}'])
     return table.get_string()
 
 

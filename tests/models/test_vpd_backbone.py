@@ -151,12 +151,18 @@ def test_the_vae_can_stay_out_of_checkpoints_and_comes_back(sd_folder):
 
 def test_only_the_encoder_of_the_vae_is_kept_and_the_output_layers_are_gone():
     names = [name for name, _ in build().named_parameters()]
-    assert not any('decoder' in name or 'post_quant' in name or '.conv_out' in name.removeprefix('latents') for name in names if 'unet' in name)
+    assert not any(
+        'decoder' in name or 'post_quant' in name or '.conv_out' in name.removeprefix('latents')
+        for name in names
+        if 'unet' in name
+    )
     assert not any('decoder' in name for name in names)
 
 
 def test_a_tiny_autoencoder_serves_too(tmp_path):
-    vae = dict(type='AutoencoderTiny', latent_channels=4, encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4)
+    vae = dict(
+        type='AutoencoderTiny', latent_channels=4, encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4
+    )
     library = AutoencoderTiny.from_config({k: v for k, v in vae.items() if k != 'type'})
     library.save_pretrained(tmp_path / 'vae')
     backbone = build(architecture=dict(unet=UNET, vae=vae), pretrained=dict(vae=str(tmp_path)))

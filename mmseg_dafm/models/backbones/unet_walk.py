@@ -25,15 +25,11 @@ def check_unet(unet: nn.Module) -> None:
     """
     levels = len(unet.down_blocks), len(unet.up_blocks)
     if levels != (NUM_LEVELS, NUM_LEVELS):
-        raise ValueError(
-            f'the U-Net must have 4 down and 4 up blocks (strides 8 to 64), got {levels[0]} and {levels[1]}.'
-        )
+        raise ValueError(f'the U-Net must have 4 down and 4 up blocks (strides 8 to 64), got {levels[0]} and {levels[1]}.')
     for name, block in unet.named_modules():
         kind = type(block).__name__
         if kind == 'Transformer2DModel' and len(block.transformer_blocks) != 1:
-            raise ValueError(
-                f'U-Net block {name} has {len(block.transformer_blocks)} transformer layers; SD-1.x/2.x have one.'
-            )
+            raise ValueError(f'U-Net block {name} has {len(block.transformer_blocks)} transformer layers; SD-1.x/2.x have one.')
         if kind == 'BasicTransformerBlock' and (block.norm_type != 'layer_norm' or block.only_cross_attention):
             raise ValueError(f'U-Net block {name} is not a plain self-attention, cross-attention, feed-forward block.')
     for extra in ('addition_embed_type', 'class_embed_type', 'encoder_hid_dim_type'):

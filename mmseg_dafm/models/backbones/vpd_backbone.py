@@ -104,9 +104,7 @@ class VPDBackbone(BaseModule):
 
         bank = build_bank(class_embeddings)
         if bank.pooled is None:
-            raise ValueError(
-                f'class_embeddings={class_embeddings} hold no pooled vectors: write them with tools/embed_text.py.'
-            )
+            raise ValueError(f'class_embeddings={class_embeddings} hold no pooled vectors: write them with tools/embed_text.py.')
         self.class_names = tuple(bank.names)
         self._check_widths(bank.pooled.shape[-1])
         self.register_buffer('class_embeddings', bank.pooled.float())
@@ -174,18 +172,14 @@ class VPDBackbone(BaseModule):
             images = F.pad(images, (0, pad[0], 0, pad[1]))
         latents = self.latents(images)
         context = self.context(domain if self.uses_domain else None, len(images))
-        features, maps, _ = walk_unet(
-            self.unet, latents, self.timestep, context, self.map_levels, self.gradient_checkpointing
-        )
+        features, maps, _ = walk_unet(self.unet, latents, self.timestep, context, self.map_levels, self.gradient_checkpointing)
         outs = []
         for level, (feature, stride) in enumerate(zip(features, STRIDES, strict=True)):
             if level in maps:
                 class_maps = maps[level][:, : len(self.class_names)]
                 class_maps = class_maps if self.map_grad else class_maps.detach()
                 feature = torch.cat([feature, class_maps.to(feature.dtype)], dim=1)
-            outs.append(
-                feature[..., : math.ceil(height / stride), : math.ceil(width / stride)] if any(pad) else feature
-            )
+            outs.append(feature[..., : math.ceil(height / stride), : math.ceil(width / stride)] if any(pad) else feature)
         return tuple(outs)
 
     def _check_widths(self, width: int) -> None:

@@ -56,9 +56,7 @@ class DomainEmbedding(BaseModule):
         self.image_encoder = ImageEncoder(**image_encoder)
         for name in {'projected', space}:
             if getattr(bank, name) is None:
-                raise ValueError(
-                    f'descriptions={descriptions} hold no {name} vectors: write them with tools/embed_text.py.'
-                )
+                raise ValueError(f'descriptions={descriptions} hold no {name} vectors: write them with tools/embed_text.py.')
         if bank.projected.shape[-1] != self.image_encoder.out_channels:
             raise ValueError(
                 f'the descriptions are {bank.projected.shape[-1]} wide in the joint space and the image tower '

@@ -135,9 +135,7 @@ def _build_open_clip(model: str) -> tuple[nn.Module, int]:
     try:
         import open_clip
     except ImportError as error:
-        raise ImportError(
-            "image_encoder.provider='open_clip' needs open_clip: `pip install open_clip_torch`."
-        ) from error
+        raise ImportError("image_encoder.provider='open_clip' needs open_clip: `pip install open_clip_torch`.") from error
     if model not in open_clip.list_models():
         raise ValueError(f'image_encoder.model={model!r} is no open_clip model; see open_clip.list_models().')
     visual = open_clip.create_model(model, pretrained=None).visual

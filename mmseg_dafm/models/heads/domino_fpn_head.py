@@ -36,9 +36,7 @@ class DominoFPNHead(FPNHead):
             raise ValueError("DominoFPNHead builds its own norms: use stats='SyncBN' instead of norm_cfg.")
         if domain_channels is None:
             raise ValueError('DominoFPNHead needs domain_channels, the width of W (768 for CLIP ViT-L/14).')
-        options = dict(
-            domain_channels=domain_channels, hidden_channels=hidden_channels, stats=stats, norm_domain=norm_domain
-        )
+        options = dict(domain_channels=domain_channels, hidden_channels=hidden_channels, stats=stats, norm_domain=norm_domain)
         kwargs['norm_cfg'] = dict(type='DominoNorm', **options)
         super().__init__(**kwargs)
 

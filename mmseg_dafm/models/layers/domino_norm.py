@@ -6,7 +6,6 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812
-from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
@@ -14,7 +13,7 @@ STATISTICS = ('BN', 'SyncBN', 'IN', 'GN', 'LN')
 
 
 @MODELS.register_module()
-class DominoNorm(BaseModule):
+class DominoNorm(nn.Module):
     r"""Normalise features and modulate them by the domain embedding W of each image.
 
     .. math:: f_{adp} = \frac{f - \mu_f}{\sigma_f} \gamma(W) + \mu(W), \quad
@@ -74,20 +73,9 @@ class DominoNorm(BaseModule):
             self.register_buffer('num_batches_tracked', torch.tensor(0, dtype=torch.long))
         self.domain_norm = nn.LayerNorm(domain_channels) if norm_domain else nn.Identity()
         self.hidden = nn.Linear(domain_channels, hidden_channels)
-        self.gamma = nn.Linear(hidden_channels, num_features)
-        self.mu = nn.Linear(hidden_channels, num_features)
+        self.gamma = Modulation(hidden_channels, num_features)
+        self.mu = Modulation(hidden_channels, num_features)
         self.condition: Tensor | None = None
-        self.zero_modulation()
-
-    def zero_modulation(self) -> None:
-        """Make gamma(W) = w and mu(W) = b."""
-        for layer in (self.gamma, self.mu):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
-
-    def init_weights(self) -> None:
-        """Keep the modulation at zero whatever a head's ``init_cfg`` does to linear layers."""
-        self.zero_modulation()
 
     def forward(self, features: Tensor) -> Tensor:
         """Normalise ``(B, C, H, W)`` under the current condition.
@@ -127,9 +115,7 @@ class DominoNorm(BaseModule):
             norm = lambda w, b: F.group_norm(x, self.num_groups, w, b, self.eps)  # noqa: E731
         elif self.stats == 'SyncBN' and self.training and _world_size() > 1:
             unit = self._synced(x)
-            affine = torch.addcmul(
-                _per_channel(self.bias).to(unit.dtype), unit, _per_channel(self.weight).to(unit.dtype)
-            )
+            affine = torch.addcmul(_per_channel(self.bias).to(unit.dtype), unit, _per_channel(self.weight).to(unit.dtype))
             return affine, unit
         else:
             return self._batch_norm(x)
@@ -160,6 +146,24 @@ class DominoNorm(BaseModule):
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
             self.running_var.lerp_((var * count / (count - 1)).to(self.running_var.dtype), self.momentum)
         return (centred * _per_channel((var + self.eps).rsqrt())).to(x.dtype)
+
+
+class Modulation(nn.Module):
+    """A linear layer that starts at zero and stays there under a head's ``init_cfg`` for ``Linear`` layers.
+
+    Args:
+        in_channels: Width of the input.
+        out_channels: Width of the output.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(out_channels, in_channels))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, in)`` to ``(B, out)``."""
+        return F.linear(x, self.weight, self.bias)
 
 
 @contextmanager

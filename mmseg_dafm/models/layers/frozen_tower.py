@@ -25,9 +25,7 @@ class FrozenTower(nn.Module):
         if not save and not frozen:
             raise ValueError('a tower that is trained must be saved: set save_frozen=True or freeze it.')
         if not save and load is None:
-            raise ValueError(
-                'save_frozen=False needs pretrained weights to read again: set pretrained or save_frozen=True.'
-            )
+            raise ValueError('save_frozen=False needs pretrained weights to read again: set pretrained or save_frozen=True.')
         self._load, self.frozen, self.save, self._loaded = load, frozen, save, False
         self._hidden = not save
         self._register_state_dict_hook(_drop_hidden_keys)

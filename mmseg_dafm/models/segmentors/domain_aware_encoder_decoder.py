@@ -167,9 +167,7 @@ class DomainAwareEncoderDecoder(EncoderDecoder):
         if getattr(self.backbone, 'uses_domain', False):
             takers.insert(0, 'backbone')
         if takers and self.domain_embedding is None:
-            raise ValueError(
-                f'{takers[0]} needs the domain embedding W: give the segmentor domain_embedding=dict(...).'
-            )
+            raise ValueError(f'{takers[0]} needs the domain embedding W: give the segmentor domain_embedding=dict(...).')
         if self.domain_embedding is not None and not takers:
             raise ValueError(
                 'domain_embedding is configured and nothing takes W: set backbone.fuse, use DominoFPNHead, or remove it.'

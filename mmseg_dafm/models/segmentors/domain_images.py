@@ -22,14 +22,12 @@ def to_unit_rgb(inputs: Tensor, preprocessor: BaseDataPreprocessor) -> Tensor:
     """
     if getattr(preprocessor, '_enable_normalize', False):
         inputs = inputs * preprocessor.std + preprocessor.mean
-    if not getattr(preprocessor, 'channel_conversion', False):
+    if not getattr(preprocessor, '_channel_conversion', False):
         inputs = inputs.flip(1)  # images are loaded as BGR
     return inputs / MID - 1
 
 
-def domain_images(
-    inputs: Tensor, metas: Sequence[dict], preprocessor: BaseDataPreprocessor, size: int, crop: bool
-) -> Tensor:
+def domain_images(inputs: Tensor, metas: Sequence[dict], preprocessor: BaseDataPreprocessor, size: int, crop: bool) -> Tensor:
     """Choose and prepare the images for the domain embedding.
 
     Args:
@@ -47,9 +45,7 @@ def domain_images(
         images = torch.stack([torch.as_tensor(meta['domain_img']) for meta in metas])
         return _resize(images.to(inputs.device, inputs.dtype) / MID - 1, size)
     images = to_unit_rgb(inputs, preprocessor)
-    shapes = [tuple(meta.get('img_shape', inputs.shape[2:])[:2]) for meta in metas] or [tuple(inputs.shape[2:])] * len(
-        inputs
-    )
+    shapes = [tuple(meta.get('img_shape', inputs.shape[2:])[:2]) for meta in metas] or [tuple(inputs.shape[2:])] * len(inputs)
     if all(shape == tuple(inputs.shape[2:]) for shape in shapes):
         return _resize(images, size)
     unpadded = zip(images, shapes, strict=True)

@@ -20,10 +20,7 @@ def with_domain_channels(cfg: dict | list | None, channels: int | None):
     while stack:
         item = stack.pop()
         if isinstance(item, dict):
-            if (
-                item.get('type') in ('VPDBackbone', 'DominoFPNHead', 'DominoNorm')
-                and item.get('domain_channels') is None
-            ):
+            if item.get('type') in ('VPDBackbone', 'DominoFPNHead', 'DominoNorm') and item.get('domain_channels') is None:
                 item['domain_channels'] = channels
             stack.extend(item.values())
         elif isinstance(item, (list, tuple)):

@@ -1,0 +1,101 @@
+"""Parameter groups: exact learning rate and decay of every parameter."""
+
+import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from mmseg.registry import MODELS
+
+from mmseg_dafm.optim.vpd_constructor import group_table, parameter_groups
+from tests.models_common import segmentor
+
+
+@pytest.fixture(scope='module')
+def model():
+    from mmengine.registry import DefaultScope
+
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        cfg = segmentor()
+        cfg['domain_embedding']['image_encoder']['trainable'] = True
+        cfg['domain_embedding']['learnable_temperature'] = True
+        return MODELS.build(cfg)
+
+
+def by_name(model, groups):
+    where = {id(p): (g['name'], g['lr'], g['weight_decay']) for g in groups for p in g['params']}
+    return {name: where[id(p)] for name, p in model.named_parameters() if p.requires_grad}
+
+
+def test_each_trainable_parameter_is_in_one_group_with_its_rate_and_decay(model):
+    groups = parameter_groups(model, lr=1.0, weight_decay=0.5)
+    members = [id(p) for g in groups for p in g['params']]
+    assert len(members) == len(set(members)) == sum(p.requires_grad for p in model.parameters())
+    for name, (_, lr, decay) in by_name(model, groups).items():
+        slow = name.startswith(('backbone.unet.', 'domain_embedding.image_encoder.'))
+        assert lr == (0.1 if slow else 1.0), name
+        parameter = model.get_parameter(name)
+        assert decay == (0.5 if parameter.ndim > 1 else 0.0), name
+
+
+@pytest.mark.parametrize(
+    ('name', 'group'),
+    [
+        ('backbone.unet.conv_in.weight', 'unet'),
+        ('backbone.unet.down_blocks.0.resnets.0.norm1.weight', 'unet (no decay)'),
+        ('backbone.text_adapter.gamma', 'gamma (no decay)'),
+        ('backbone.text_adapter.mlp.0.weight', 'text adapter'),
+        ('backbone.domain_projection.weight', 'text adapter'),
+        ('domain_embedding.image_encoder.tower.visual_projection.weight', 'clip image'),
+        ('domain_embedding.log_temperature', 'temperature (no decay)'),
+        ('decode_head.scale_heads.0.0.bn.hidden.weight', 'domain mlp'),
+        ('decode_head.scale_heads.0.0.bn.weight', 'head (no decay)'),
+        ('decode_head.conv_seg.weight', 'head'),
+        ('neck.fpn_convs.0.conv.weight', 'neck'),
+    ],
+)
+def test_groups_by_name(model, name, group):
+    assert by_name(model, parameter_groups(model, 1.0, 0.5))[name][0] == group
+
+
+def test_legacy_norm_lr_repeats_what_the_vpd_config_does_in_fact(model):
+    found = by_name(model, parameter_groups(model, 1.0, 0.5, legacy_norm_lr=True))
+    transformer = 'backbone.unet.down_blocks.0.attentions.0.'
+    assert found[transformer + 'norm.weight'][1:] == (1.0, 0.0)
+    for index in (1, 2, 3):
+        assert found[f'{transformer}transformer_blocks.0.norm{index}.bias'][1:] == (1.0, 0.0)
+    assert found['backbone.unet.down_blocks.0.resnets.0.norm1.weight'][1:] == (0.1, 0.5)
+    assert found[transformer + 'transformer_blocks.0.attn1.to_q.weight'][1:] == (0.1, 0.5)
+    assert found['decode_head.scale_heads.0.0.bn.bias'][1:] == (1.0, 0.5)
+
+
+def test_128_norm_tensors_of_sd_15_train_at_the_full_rate():
+    with torch.device('meta'):
+        backbone = MODELS.build(dict(type='VPDBackbone', class_embeddings=dict(provider='hash', classes=('a', 'b'), dim=768)))
+    model = torch.nn.Module()
+    model.backbone = backbone
+    found = by_name(model, parameter_groups(model, 1.0, 0.5, legacy_norm_lr=True))
+    assert sum(lr == 1.0 and name.startswith('backbone.unet.') for name, (_, lr, _) in found.items()) == 128
+
+
+def test_the_wrapper_is_built_from_a_config_and_the_table_counts(model):
+    cfg = dict(
+        type='OptimWrapper', constructor='VPDOptimWrapperConstructor', optimizer=dict(type='AdamW', lr=8e-5, weight_decay=1e-3),
+        clip_grad=dict(max_norm=1.0), paramwise_cfg=dict(unet_lr_mult=0.01),
+    )  # fmt: skip
+    wrapper = build_optim_wrapper(model, cfg)
+    rates = {group['name']: group['lr'] for group in wrapper.optimizer.param_groups}
+    assert rates['unet'] == pytest.approx(8e-7)
+    assert wrapper.clip_grad_kwargs == dict(max_norm=1.0)
+    table = group_table(wrapper.optimizer.param_groups)
+    count = sum(p.numel() for n, p in model.named_parameters() if n.startswith('backbone.unet.') and p.ndim > 1)
+    assert f'{count:,}' in table
+
+
+def test_a_frozen_model_and_wrong_keys_are_refused(model):
+    base = dict(type='OptimWrapper', constructor='VPDOptimWrapperConstructor')
+    with pytest.raises(ValueError, match=r"unknown keys \['unet_lr'\]"):
+        build_optim_wrapper(model, {**base, 'optimizer': dict(type='SGD', lr=0.1), 'paramwise_cfg': dict(unet_lr=1)})
+    with pytest.raises(ValueError, match='needs a type and lr'):
+        build_optim_wrapper(model, {**base, 'optimizer': dict(type='AdamW')})
+    frozen = torch.nn.Linear(2, 2).requires_grad_(False)
+    with pytest.raises(ValueError, match='no parameter requires a gradient'):
+        parameter_groups(frozen, 1.0, 0.0)
