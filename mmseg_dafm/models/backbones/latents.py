@@ -88,7 +88,7 @@ class LatentEncoder(FrozenTower):
             library = (AutoencoderKL if kind == 'AutoencoderKL' else AutoencoderTiny).from_config(arguments)
             self.encoder, self.quant_conv = library.encoder, getattr(library, 'quant_conv', None)
             own_scale = library.config.scaling_factor
-        self.variational = kind == 'AutoencoderKL'
+        self.variational, self.config = kind == 'AutoencoderKL', arguments
         self.channels = arguments.get('latent_channels', 4)
         self.scale = own_scale if scale is None else scale
         self.freeze()

@@ -8,6 +8,8 @@ from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from mmseg_dafm.models.backbones.vpd_official import LDM_UNET, LDM_VAE, convert_unet, convert_vae
+
 # The U-Net's output layers predict noise; a backbone ends before them.
 UNUSED_UNET_KEYS = ('conv_norm_out.', 'conv_out.')
 
@@ -24,9 +26,8 @@ def load_unet(unet: nn.Module, source: str) -> None:
         ValueError: If keys are missing or left over, or shapes differ.
     """
     if _is_file(source):
-        from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
-
-        state = convert_ldm_unet_checkpoint(read_state_dict(source), dict(unet.config))
+        prefix, state = LDM_UNET, read_state_dict(source)
+        state = convert_unet({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}, unet.config)
     else:
         state = _from_pretrained(UNet2DConditionModel, source, 'unet').state_dict()
     fill(unet, {k: v for k, v in state.items() if not k.startswith(UNUSED_UNET_KEYS)}, f'the U-Net of {source}')
@@ -45,14 +46,12 @@ def load_vae_encoder(encoder: nn.Module, source: str) -> None:
     """
     if _is_file(source):
         state = read_state_dict(source)
-        if not encoder.variational:
+        if encoder.variational:
+            prefix = LDM_VAE if any(key.startswith(LDM_VAE) for key in state) else ''
+            state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            state = convert_vae(state, encoder.config)
+        else:
             state = {f'encoder.{key}': value for key, value in state.items()}
-        elif any(key.startswith('first_stage_model.') for key in state):
-            from mmseg_dafm.models.backbones.vpd_official import convert_vae
-
-            state = convert_vae(
-                {k.removeprefix('first_stage_model.'): v for k, v in state.items() if k.startswith('first_stage')}
-            )
     else:
         kind = AutoencoderKL if encoder.variational else AutoencoderTiny
         state = _from_pretrained(kind, source, 'vae').state_dict()

@@ -1,0 +1,41 @@
+"""Convert an official VPD segmentation checkpoint: python tools/model_converters/vpd_official.py IN.pth OUT.pth.
+
+The result loads into configs/domino/vpd_legacy_*.py (tools/test.py, or init_cfg=dict(type='Pretrained', ...)).
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import torch
+
+from mmseg_dafm.models.backbones.sd_architectures import resolve_architecture
+from mmseg_dafm.models.backbones.sd_weights import read_state_dict
+from mmseg_dafm.models.backbones.vpd_official import convert_vpd_checkpoint
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('source', help='official checkpoint (.pth)')
+    parser.add_argument('target', type=Path, help='file to write (.pth)')
+    parser.add_argument('--architecture', default='sd1.5')
+    args = parser.parse_args()
+    try:
+        if not Path(args.source).is_file():
+            raise FileNotFoundError(f'{args.source} does not exist')
+        parts = resolve_architecture(args.architecture)
+        state, dropped = convert_vpd_checkpoint(read_state_dict(args.source), parts['unet'], parts['vae'])
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f'error: {error}') from None
+    args.target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = args.target.with_name(args.target.name + '.tmp')
+    torch.save({'state_dict': state, 'meta': {}}, temporary)
+    os.replace(temporary, args.target)
+    print(f'{len(state)} tensors written to {args.target}, {len(dropped)} left out (schedule, decoder, output layers)')
+
+
+if __name__ == '__main__':
+    main()
