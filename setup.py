@@ -31,7 +31,7 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['mmseg_dafm', 'mmseg_dafm.*']),
     install_requires=[
-        'torch>=2.1',
+        'torch>=2.3',
         'numpy',
         'pillow',
         'diffusers>=0.30,<1',

@@ -78,7 +78,7 @@ def environment_checks() -> Iterator[Check]:
 
 
 def _torch_checks() -> Iterator[Check]:
-    yield check_range('torch', '2.1')
+    yield check_range('torch', '2.3')
     if installed('torchvision') is not None:
         error = import_error('torchvision')
         fix = 'reinstall both from one index: pip install --force-reinstall torch torchvision'

@@ -1,8 +1,5 @@
 """tools/demo.py on an image, a folder and a video."""
 
-import runpy
-import sys
-
 import cv2
 import numpy as np
 import pytest
@@ -11,7 +8,7 @@ from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
-from tiny import write_tiny_run
+from tiny import run_main, write_tiny_run
 
 PALETTE = [[255, 0, 0], [0, 0, 255]]
 
@@ -35,9 +32,7 @@ def run(tmp_path_factory):
 
 def demo(root, run, monkeypatch, source, out, *more):
     arguments = [source, run / 'tiny.py', run / 'model.pth', '--out', out, '--device', 'cpu', *more]
-    monkeypatch.setattr(sys, 'argv', ['demo.py', *map(str, arguments)])
-    monkeypatch.setattr(sys, 'path', list(sys.path))
-    runpy.run_path(str(root / 'tools' / 'demo.py'), run_name='__main__')
+    run_main(root / 'tools' / 'demo.py', monkeypatch, *arguments)
 
 
 def test_folder_of_images(root, run, monkeypatch, tmp_path):

@@ -3,14 +3,13 @@
 import csv
 import json
 import math
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import run_main
 
 from mmseg_dafm.analysis import domain_explorer as explorer
 from mmseg_dafm.analysis.overlay import paint_labels
@@ -118,9 +117,7 @@ def config(tmp_path):
 
 
 def run_tool(root, monkeypatch, *arguments):
-    monkeypatch.setattr(sys, 'argv', ['explore_domains.py', *map(str, arguments)])
-    monkeypatch.setattr(sys, 'path', list(sys.path))
-    runpy.run_path(str(root / 'tools/analysis_tools/explore_domains.py'), run_name='__main__')
+    run_main(root / 'tools/analysis_tools/explore_domains.py', monkeypatch, *arguments)
 
 
 def test_tool_uses_the_checkpoints_tower(root, monkeypatch, tmp_path, folder, config):

@@ -1,6 +1,7 @@
 """A tiny training run that the tool tests share: six synthetic images, real mmseg components."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -99,3 +100,10 @@ def call(script: Path, *arguments, cwd: Path, pythonpath: str = '') -> subproces
     environment = os.environ | {'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1', 'PYTHONPATH': pythonpath}
     command = [sys.executable, str(script), *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def run_main(script: Path, monkeypatch, *arguments) -> None:
+    """Run a script of ours in this process, as `python script arguments` would."""
+    monkeypatch.setattr(sys, 'argv', [script.name, *map(str, arguments)])
+    monkeypatch.setattr(sys, 'path', list(sys.path))
+    runpy.run_path(str(script), run_name='__main__')
