@@ -9,8 +9,8 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.logging import print_log
-from mmengine.registry import OPTIM_WRAPPERS
 from mmengine.runner import find_latest_checkpoint
+from mmseg.registry import OPTIM_WRAPPERS
 
 
 def set_work_dir(cfg: Config, config_path: str | os.PathLike, work_dir: str | None = None) -> None:

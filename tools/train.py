@@ -70,9 +70,7 @@ def dry_run(cfg: Config) -> None:
             runner.model.eval()
             with torch.no_grad():
                 runner.model.val_step(next(iter(runner.val_loop.dataloader)))
-    memory = (
-        f', peak GPU memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB' if torch.cuda.is_available() else ''
-    )
+    memory = f', peak GPU memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB' if torch.cuda.is_available() else ''
     print(f'dry run passed: {seconds:.2f} s per iteration, start-up included{memory}')
 
 
