@@ -235,3 +235,15 @@ def test_bf16_autocast_runs_forward_and_backward():
     loss.backward()
     assert all(torch.isfinite(out).all() for out in outs)
     assert torch.isfinite(backbone.unet.conv_in.weight.grad).all()
+
+
+def test_latents_in_bfloat16_are_close_and_come_back_in_the_callers_dtype():
+    images = torch.rand(2, 3, 64, 64) * 2 - 1
+    exact, fast = build(), build(latent_dtype='bfloat16')
+    fast.load_state_dict(exact.state_dict())
+    wanted, found = exact.latents(images), fast.latents(images)
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, wanted)
+    assert torch.allclose(found, wanted, atol=0.03 * wanted.abs().max())
+    with pytest.raises(ValueError, match="latent_dtype='float16' is unknown"):
+        build(latent_dtype='float16')

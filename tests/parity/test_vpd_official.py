@@ -46,7 +46,9 @@ def test_vpd_legacy_equals_the_reference(reference):
     backbone = build()
     incompatible = backbone.load_state_dict({k.removeprefix('backbone.'): v for k, v in state.items()})
     assert incompatible == ([], [])
-    assert set(dropped) == {'sd_model.betas'} | {f'unet.unet.diffusion_model.out.{i}.{p}' for i in (0, 2) for p in ('weight', 'bias')}
+    assert set(dropped) == {'sd_model.betas'} | {
+        f'unet.unet.diffusion_model.out.{i}.{p}' for i in (0, 2) for p in ('weight', 'bias')
+    }
     reference, backbone = reference.double().eval(), backbone.double().eval()
     images = torch.rand(2, 3, 64, 64, dtype=torch.float64) * 2 - 1
     with torch.no_grad():
@@ -81,7 +83,9 @@ def test_one_file_of_the_original_release_loads(reference, tmp_path, suffix):
 
     old = reference.state_dict()
     state = {f'model.{k.removeprefix("unet.unet.")}': v.clone() for k, v in old.items() if k.startswith('unet.unet.')}
-    state.update({f'first_stage_model.{k.removeprefix("encoder_vq.")}': v.clone() for k, v in old.items() if k.startswith('encoder_vq.')})
+    state.update(
+        {f'first_stage_model.{k.removeprefix("encoder_vq.")}': v.clone() for k, v in old.items() if k.startswith('encoder_vq.')}
+    )
     path = str(tmp_path / f'sd{suffix}')
     save_file(state, path) if suffix == '.safetensors' else torch.save({'state_dict': state}, path)
     backbone = build()

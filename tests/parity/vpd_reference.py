@@ -41,7 +41,9 @@ class Attention(nn.Module):
 
     def forward(self, x, context):
         out, average = [], 0
-        for q, k, v in zip(*(t.chunk(self.heads, -1) for t in (self.to_q(x), self.to_k(context), self.to_v(context))), strict=True):
+        for q, k, v in zip(
+            *(t.chunk(self.heads, -1) for t in (self.to_q(x), self.to_k(context), self.to_v(context))), strict=True
+        ):
             probs = torch.softmax(torch.einsum('bid,bjd->bij', q, k) / math.sqrt(q.shape[-1]), -1)
             out.append(probs @ v)
             average = average + probs / self.heads
@@ -130,7 +132,9 @@ class UNet(nn.Module):
         self.output_blocks = nn.ModuleList()
         for level in (3, 2, 1, 0):
             for index in range(3):
-                layers = [Res(here + skips.pop(), widths[level], emb)] + ([Spatial(widths[level], context, heads)] if level < 3 else [])
+                layers = [Res(here + skips.pop(), widths[level], emb)] + (
+                    [Spatial(widths[level], context, heads)] if level < 3 else []
+                )
                 here = widths[level]
                 if index == 2 and level > 0:
                     layers.append(Up(here))

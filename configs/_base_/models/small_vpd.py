@@ -15,6 +15,7 @@ model = dict(
     backbone=dict(
         type='VPDBackbone',
         architecture=dict(unet=unet, vae=dict(type='TinyEncoder', latent_channels=32)),
+        latent_dtype='bfloat16',
         pretrained=dict(vae=weights_root + '/taef2_encoder.pth'),
         class_embeddings=dict(
             path=weights_root + '/vpd_class_embeddings_ade20k.pth',

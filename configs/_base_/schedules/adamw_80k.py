@@ -1,5 +1,6 @@
 """80k iterations of AdamW as in VPD and Domino: 8e-5, decay 1e-3, U-Net x0.1, 1500 warm-up iterations, linear to 0."""
 
+_base_ = '../default_runtime.py'
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='VPDOptimWrapperConstructor',

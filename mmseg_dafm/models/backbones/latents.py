@@ -67,14 +67,18 @@ class LatentEncoder(FrozenTower):
         scale: Factor s; None takes the VAE's own ``scaling_factor`` (0.18215 for SD-1.x/2.x).
         load: Function that fills ``self`` with pretrained weights, called with this module.
         save: Keep the encoder's weights in checkpoints.
+        dtype: ``'bfloat16'`` encodes under autocast and in channels-last layout, at less than half the time where the
+            hardware has bfloat16; the encoder is frozen and the VAEs of SD-1.x/2.x are safe in it. None: as the caller.
 
     Raises:
-        ValueError: For an unknown type.
+        ValueError: For an unknown type or dtype.
 
     Source: Stable Diffusion; VPD takes the posterior's mode and leaves the factor out (preset ``vpd_legacy``, s = 1).
     """
 
-    def __init__(self, vae: dict, scale: float | None = None, load: Callable | None = None, save: bool = True):
+    def __init__(
+        self, vae: dict, scale: float | None = None, load: Callable | None = None, save: bool = True, dtype: str | None = None
+    ):
         super().__init__(load=None if load is None else (lambda: load(self)), frozen=True, save=save)
         arguments = dict(vae)
         kind = arguments.pop('type')
@@ -91,6 +95,11 @@ class LatentEncoder(FrozenTower):
         self.variational, self.config = kind == 'AutoencoderKL', arguments
         self.channels = arguments.get('latent_channels', 4)
         self.scale = own_scale if scale is None else scale
+        if dtype not in (None, 'bfloat16'):
+            raise ValueError(f"latent_dtype={dtype!r} is unknown: use 'bfloat16' or None.")
+        self.bfloat16 = dtype == 'bfloat16'
+        if self.bfloat16:
+            self.encoder.to(memory_format=torch.channels_last)
         self.freeze()
 
     @torch.no_grad()
@@ -103,8 +112,14 @@ class LatentEncoder(FrozenTower):
         Returns:
             Latents ``(B, C, H/8, W/8)``.
         """
-        moments = self.encoder(images)
-        if self.quant_conv is not None:
-            moments = self.quant_conv(moments)
+        if self.bfloat16:
+            with torch.autocast(images.device.type, torch.bfloat16):
+                moments = self._moments(images.to(memory_format=torch.channels_last)).to(images.dtype)
+        else:
+            moments = self._moments(images)
         mode = moments.chunk(2, dim=1)[0] if self.variational else moments
         return mode * self.scale
+
+    def _moments(self, images: Tensor) -> Tensor:
+        moments = self.encoder(images)
+        return moments if self.quant_conv is None else self.quant_conv(moments)

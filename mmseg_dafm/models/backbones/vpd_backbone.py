@@ -44,6 +44,7 @@ class VPDBackbone(BaseModule):
         domain_channels: Width of W when it differs from that of the class tokens; adds a learned linear projection.
         preset: ``default`` or ``vpd_legacy``; sets the next three where they are None.
         latent_scale: Factor s on the latents; None with preset default: the VAE's own scaling factor.
+        latent_dtype: ``'bfloat16'`` runs the frozen VAE encoder in bfloat16 whatever the rest does.
         timestep: Diffusion step t in [0, 1000).
         map_grad: Let gradients flow through the class maps.
         map_levels: Levels whose maps are appended; 1 and 2 are strides 16 and 32.
@@ -71,6 +72,7 @@ class VPDBackbone(BaseModule):
         domain_channels: int | None = None,
         preset: str = 'default',
         latent_scale: float | None = None,
+        latent_dtype: str | None = None,
         timestep: int | None = None,
         map_grad: bool | None = None,
         map_levels: tuple[int, ...] = (1, 2),
@@ -100,7 +102,7 @@ class VPDBackbone(BaseModule):
             self.unet.requires_grad_(False)
         vae_source = self._sources.get('vae')
         load = None if vae_source is None else (lambda encoder: load_vae_encoder(encoder, vae_source))
-        self.latents = LatentEncoder(parts['vae'], settings['latent_scale'], load, save_frozen)
+        self.latents = LatentEncoder(parts['vae'], settings['latent_scale'], load, save_frozen, latent_dtype)
 
         bank = build_bank(class_embeddings)
         if bank.pooled is None:
