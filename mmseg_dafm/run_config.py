@@ -146,8 +146,8 @@ def enable_drawing(cfg: Config, show: bool, show_dir: str | None, wait_time: flo
         cfg.visualizer.save_dir = show_dir
 
 
-def set_output_dir(cfg: Config, folder: str) -> None:
-    """Make every test evaluator write its predictions to `folder`."""
+def write_predictions(cfg: Config, folder: str) -> None:
+    """Add an evaluator that writes each predicted label map to `folder` as a PNG, whatever the other evaluators do."""
     evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
-    for evaluator in evaluators:
-        evaluator.update(output_dir=folder, keep_results=True)
+    # With format_only, mmseg's metric saves what it is shown and computes nothing.
+    cfg.test_evaluator = [*evaluators, ConfigDict(type='IoUMetric', format_only=True, output_dir=folder)]

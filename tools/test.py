@@ -53,7 +53,7 @@ def prepare(args: argparse.Namespace) -> Config:
         if args.tta:
             run_config.enable_tta(cfg)
         if args.out:
-            run_config.set_output_dir(cfg, args.out)
+            run_config.write_predictions(cfg, args.out)
         check_config(cfg, ('test_dataloader',))
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f'error: {error}') from None
