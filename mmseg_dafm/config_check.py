@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from mmengine.config import Config, ConfigDict
 
@@ -9,6 +10,16 @@ from mmseg_dafm.models.domain.embedding_file import embed_command
 from mmseg_dafm.run_config import for_each_dataset
 
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+class Missing(NamedTuple):
+    """Something that a config names and that does not exist: what, under which key, and the remedy."""
+
+    what: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f'{self.what}: {self.fix}'
 
 
 def check_config(cfg: Config, dataloaders: Sequence[str] = DATALOADERS) -> None:
@@ -19,56 +30,52 @@ def check_config(cfg: Config, dataloaders: Sequence[str] = DATALOADERS) -> None:
     """
     problems = list(missing_files(cfg, dataloaders))
     if problems:
-        raise FileNotFoundError('\n'.join(problems))
+        raise FileNotFoundError('\n'.join(map(str, problems)))
 
 
-def missing_files(cfg: Config, dataloaders: Sequence[str] = DATALOADERS) -> Iterator[str]:
-    """Yield a sentence for each data folder, embedding file, model folder or checkpoint that does not exist.
+def missing_files(cfg: Config, dataloaders: Sequence[str] = DATALOADERS) -> Iterator[Missing]:
+    """Yield each data folder, embedding file, model folder or checkpoint that does not exist.
 
     Args:
         cfg: A training or test config.
         dataloaders: Which of its data loaders to look at.
 
     Yields:
-        What is missing, the config key that names it, and the remedy.
+        What is missing, each thing once.
     """
-    seen = set()
-    for sentence in (*_missing_data(cfg, dataloaders), *_missing_model_files(cfg.get('model') or {}, 'model')):
-        if sentence not in seen:
-            seen.add(sentence)
-            yield sentence
+    yield from _missing_data(cfg, dataloaders)
+    yield from dict.fromkeys(_missing_model_files(cfg.get('model') or {}, 'model'))
     load_from = cfg.get('load_from')
     if load_from and '://' not in load_from and not Path(load_from).expanduser().is_file():
-        yield f'load_from names {load_from}, which does not exist: correct the path or remove the key'
+        yield Missing(f'load_from names {load_from}, which does not exist', 'correct the path or remove the key')
 
 
-def _missing_data(cfg: Config, dataloaders: Sequence[str]) -> list[str]:
-    problems: list[str] = []
+def _missing_data(cfg: Config, dataloaders: Sequence[str]) -> list[Missing]:
+    loaders: dict[Missing, list[str]] = {}
 
     def visit(dataset: ConfigDict) -> None:
-        root = dataset.get('data_root')
-        folders = dataset.get('data_prefix') or {}
+        root, kind = dataset.get('data_root'), dataset.get('type')
         if root and not Path(root).expanduser().is_dir():
-            problems.append(
-                f'{name} ({dataset.get("type")}) has data_root={root!r}, which is not a folder: put the data there or '
-                f'set data_root'
-            )
+            add(Missing(f'{kind} has data_root={root!r}, which is not a folder', 'put the data there or set data_root'))
             return
-        for key, folder in folders.items():
-            if not isinstance(folder, str):
-                continue
-            path = Path(root or '', folder).expanduser()
-            if not path.is_dir():
-                problems.append(f'{name} ({dataset.get("type")}) has data_prefix.{key}={folder!r}, but {path} is not a folder')
+        for key, folder in (dataset.get('data_prefix') or {}).items():
+            if isinstance(folder, str) and not (path := Path(root or '', folder).expanduser()).is_dir():
+                what = f'{kind} has data_prefix.{key}={folder!r}, but {path} is not a folder'
+                add(Missing(what, 'complete the data or correct the key'))
+
+    def add(missing: Missing) -> None:
+        names = loaders.setdefault(missing, [])
+        if name not in names:
+            names.append(name)
 
     for name in dataloaders:
         dataset = (cfg.get(name) or {}).get('dataset')
         if dataset:
             for_each_dataset(dataset, visit)
-    return problems
+    return [Missing(f'{", ".join(names)}: {missing.what}', missing.fix) for missing, names in loaders.items()]
 
 
-def _missing_model_files(node: dict | list, where: str) -> Iterator[str]:
+def _missing_model_files(node: dict | list, where: str) -> Iterator[Missing]:
     """Walk a model config: embedding files, folders and checkpoints of weights."""
     if isinstance(node, list | tuple):
         for index, child in enumerate(node):
@@ -81,13 +88,14 @@ def _missing_model_files(node: dict | list, where: str) -> Iterator[str]:
             remedy = 'correct the path'
             if value.endswith('.safetensors'):
                 remedy = f'make it with: {embed_command(node.get("classes"), value)}'
-            yield f'{where}.path names {value}, which does not exist: {remedy}'
+            yield Missing(f'{where}.path names {value}, which does not exist', remedy)
         elif key in ('pretrained', 'checkpoint', 'model'):
             # A dict gives one source per part of the model.
             for part, source in value.items() if isinstance(value, dict) else [('', value)]:
                 if isinstance(source, str) and _is_path(source) and not Path(source).expanduser().exists():
                     name = f'{where}.{key}.{part}'.rstrip('.')
-                    yield f'{name} names {source}, which does not exist: put the weights there or correct the path'
+                    what = f'{name} names {source}, which does not exist'
+                    yield Missing(what, 'put the weights there or correct the path')
         yield from _missing_model_files(value, f'{where}.{key}')
 
 

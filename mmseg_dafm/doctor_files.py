@@ -132,7 +132,6 @@ def check_config_files(path: str) -> Iterator[Check]:
         yield Check(f'config {path}', f'{type(error).__name__}: {error}', 'a config that loads', False, fix='mend the config')
         return
     for problem in problems:
-        what, _, fix = problem.partition(': ')
-        yield Check(f'config {path}', what or problem, 'present', False, fix=fix)
+        yield Check(f'config {path}', problem.what, 'present', False, fix=problem.fix)
     if not problems:
         yield Check(f'config {path}', 'every file that it names', 'present', True)

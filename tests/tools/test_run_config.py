@@ -149,10 +149,10 @@ def test_missing_files_are_named_with_key_and_remedy(tmp_path):
         },
         load_from='no_checkpoint.pth',
     )
-    found = '\n'.join(missing_files(cfg))
+    found = '\n'.join(map(str, missing_files(cfg)))
     assert len(found.splitlines()) == 8
-    assert f"train_dataloader (BaseSegDataset) has data_prefix.seg_map_path='labels', but {tmp_path}" in found
-    assert "val_dataloader (BaseSegDataset) has data_root='no/where', which is not a folder" in found
+    assert f"train_dataloader: BaseSegDataset has data_prefix.seg_map_path='labels', but {tmp_path}" in found
+    assert "val_dataloader: BaseSegDataset has data_root='no/where', which is not a folder" in found
     assert 'model.class_embeddings.path names none.safetensors' in found
     assert 'python tools/embed_text.py --dataset CityscapesDataset --out none.safetensors' in found
     assert 'model.backbone.unet.pretrained names /no/model' in found
@@ -162,7 +162,13 @@ def test_missing_files_are_named_with_key_and_remedy(tmp_path):
     assert 'load_from names no_checkpoint.pth' in found
     with pytest.raises(FileNotFoundError, match='val_dataloader'):
         check_config(cfg)
-    assert 'val_dataloader' not in '\n'.join(missing_files(cfg, ('train_dataloader',)))
+    assert 'val_dataloader' not in '\n'.join(map(str, missing_files(cfg, ('train_dataloader',))))
+
+
+def test_a_folder_missing_from_two_loaders_is_named_once():
+    loader = {'dataset': leaf('a', data_root='no/where')}
+    (missing,) = missing_files(config(train_dataloader=loader, test_dataloader=loader))
+    assert missing.what.startswith("train_dataloader, test_dataloader: BaseSegDataset has data_root='no/where'")
 
 
 def test_a_complete_config_has_nothing_missing(tmp_path):
