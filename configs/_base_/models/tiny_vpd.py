@@ -7,6 +7,10 @@ unet = dict(
     block_out_channels=(32, 64, 64, 64), layers_per_block=1, cross_attention_dim=64, attention_head_dim=2, norm_num_groups=8,
     in_channels=16,
 )  # fmt: skip
+vae = dict(
+    type='AutoencoderTiny', latent_channels=16, encoder_block_out_channels=(32,) * 4, decoder_block_out_channels=(8,) * 4,
+    num_encoder_blocks=(0,) * 4, num_decoder_blocks=(0,) * 4,
+)  # fmt: skip
 tower = dict(hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, patch_size=16, projection_dim=64)
 model = dict(
     type='DomainAwareEncoderDecoder',
@@ -14,8 +18,9 @@ model = dict(
     backbone=dict(
         type='VPDBackbone',
         fuse='sub',
-        architecture=dict(unet=unet, vae=dict(type='TinyEncoder', latent_channels=16, channels=16, pooled_last=False)),
+        architecture=dict(unet=unet, vae=vae),
         pretrained=None,
+        latent_scale=60.0,  # brings the latents of a random encoder to about unit variance
         class_embeddings=dict(provider='hash', classes='ToyDriveDataset', dim=64),
     ),
     neck=dict(type='FPN', out_channels=48, num_outs=4),

@@ -117,12 +117,13 @@ def select_rows(
             f'only in the file {extra}; map names with aliases, allow more names with subset=True, '
             f'or make the file anew: {embed_command(wanted, bank.source)}'
         )
-    index = torch.tensor([bank.names.index(name) for name in wanted])
+    # by stacking: a tensor of indices would land on the device of a surrounding `with torch.device('meta')`
+    order = [bank.names.index(name) for name in wanted]
     return replace(
         bank,
         names=names,
-        pooled=None if bank.pooled is None else bank.pooled[index],
-        projected=None if bank.projected is None else bank.projected[index],
+        pooled=None if bank.pooled is None else torch.stack([bank.pooled[row] for row in order]),
+        projected=None if bank.projected is None else torch.stack([bank.projected[row] for row in order]),
     )
 
 

@@ -32,6 +32,7 @@ class DomainAwareEncoderDecoder(EncoderDecoder):
         train_cfg: mmseg's.
         test_cfg: mmseg's; ``window_batch`` windows run at once in mode ``slide`` (default 8 on a GPU, 1 on a CPU).
         data_preprocessor: mmseg's.
+        pretrained: mmseg's old way to set ``backbone.pretrained``; its inference API passes None.
         init_cfg: mmengine's.
 
     Raises:
@@ -51,12 +52,15 @@ class DomainAwareEncoderDecoder(EncoderDecoder):
         train_cfg: dict | None = None,
         test_cfg: dict | None = None,
         data_preprocessor: dict | None = None,
+        pretrained: str | None = None,
         init_cfg: dict | None = None,
     ):
         # not EncoderDecoder's: the neck's channels are known only once the backbone stands
         super(EncoderDecoder, self).__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         self.domain_embedding = None if domain_embedding is None else MODELS.build(domain_embedding)
         width = None if domain_embedding is None else self.domain_embedding.out_channels
+        if pretrained is not None:
+            backbone = {**backbone, 'pretrained': pretrained}
         self.backbone = MODELS.build(with_domain_channels(backbone, width))
         self._check_normalisation()
         if neck is not None:
