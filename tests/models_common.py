@@ -21,9 +21,7 @@ VAE = dict(
 )
 CLASSES = ('road', 'pavement', 'building', 'vegetation', 'sky', 'car')
 DOMAINS = ('clear', 'fog', 'night')
-CLIP = dict(
-    hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, patch_size=8, projection_dim=12
-)
+CLIP = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, patch_size=8, projection_dim=12)
 
 
 def vpd_backbone(**kwargs) -> dict:
@@ -59,9 +57,7 @@ def segmentor(domain: bool = True, head: str = 'DominoFPNHead', fuse: str = 'sub
         align_corners=False,
         loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
     )
-    decode_head.update(
-        dict(stats=stats, hidden_channels=8) if head == 'DominoFPNHead' else dict(norm_cfg=dict(type='BN'))
-    )
+    decode_head.update(dict(stats=stats, hidden_channels=8) if head == 'DominoFPNHead' else dict(norm_cfg=dict(type='BN')))
     cfg = dict(
         type='DomainAwareEncoderDecoder',
         data_preprocessor=preprocessor(),
@@ -78,7 +74,5 @@ def segmentor(domain: bool = True, head: str = 'DominoFPNHead', fuse: str = 'sub
 
 def preprocessor(**kwargs) -> dict:
     """Config of the data preprocessor that maps images to [-1, 1]."""
-    values = dict(
-        type='SegDataPreProcessor', mean=[127.5] * 3, std=[127.5] * 3, bgr_to_rgb=True, pad_val=0, seg_pad_val=255
-    )
+    values = dict(type='SegDataPreProcessor', mean=[127.5] * 3, std=[127.5] * 3, bgr_to_rgb=True, pad_val=0, seg_pad_val=255)
     return {**values, **kwargs}

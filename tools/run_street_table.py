@@ -106,9 +106,8 @@ def main() -> None:
                 failed.append(str(error))
             elapsed = time.time() - start
             left = elapsed / finished * (len(jobs) - finished)
-            print(
-                f'[{finished}/{len(jobs)}] {mode} seed {seed}: {error or "done"}; {elapsed / 60:.0f} min, about {left / 60:.0f} left'
-            )
+            times = f'{elapsed / 60:.0f} min, about {left / 60:.0f} left'
+            print(f'[{finished}/{len(jobs)}] {mode} seed {seed}: {error or "done"}; {times}', flush=True)
             text = table(out, args.seeds)
             temporary = out / 'table.md.tmp'
             temporary.write_text(text)

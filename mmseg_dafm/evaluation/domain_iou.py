@@ -9,6 +9,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MessageHub, MMLogger, print_log
 from mmengine.utils import mkdir_or_exist
 from mmseg.registry import METRICS
+from PIL import Image
 from prettytable import PrettyTable
 
 from mmseg_dafm.evaluation.confusion import confusion_matrix
@@ -37,6 +38,8 @@ class DomainIoUMetric(BaseMetric):
         target: the domains to generalise to; None for every domain except ``source``.
         ignore_index: label id of the pixels that do not count.
         out_dir: folder of the tables; None for the checkpoint's folder, else the work folder.
+        output_dir: folder to which each predicted label map is written as a PNG; mmseg's ``tools/test.py --out`` sets it.
+        keep_results: set by the same tool; the scores are always computed, so it changes nothing.
         collect_device: ``'cpu'`` or ``'gpu'``, how the results of several processes are gathered.
         prefix: prefix of the names of the scores.
         **kwargs: arguments of :class:`mmengine.evaluator.BaseMetric`.
@@ -55,6 +58,8 @@ class DomainIoUMetric(BaseMetric):
         target: Sequence[str] | None = None,
         ignore_index: int = 255,
         out_dir: str | None = None,
+        output_dir: str | None = None,
+        keep_results: bool = True,
         collect_device: str = 'cpu',
         prefix: str | None = None,
         **kwargs,
@@ -69,6 +74,9 @@ class DomainIoUMetric(BaseMetric):
         self.target = None if target is None else tuple(target)
         self.ignore_index = ignore_index
         self.out_dir = out_dir
+        self.output_dir = output_dir
+        if output_dir is not None:
+            mkdir_or_exist(output_dir)
 
     def domain_of(self, data_sample: Mapping) -> str:
         """The domain of one image."""
@@ -94,6 +102,10 @@ class DomainIoUMetric(BaseMetric):
             if 'gt_sem_seg' not in sample:
                 raise ValueError(f'DomainIoUMetric: {path} has no label; add LoadAnnotations to the test pipeline.')
             prediction = sample['pred_sem_seg']['data']
+            if self.output_dir is not None:
+                name = osp.splitext(osp.basename(path))[0] + '.png'
+                ids = prediction.squeeze(0).cpu().numpy().astype(np.uint8)
+                Image.fromarray(ids).save(osp.join(self.output_dir, name))
             label = sample['gt_sem_seg']['data'].to(prediction.device)
             try:
                 confusion = confusion_matrix(prediction, label, num_classes, self.ignore_index)

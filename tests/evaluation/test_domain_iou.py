@@ -5,6 +5,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
@@ -223,3 +224,15 @@ def test_train_validate_and_test_with_mmengines_runner(root, tmp_path):
     # mmseg's own hook reads the drawn images by their addresses; one picture per image, none overwritten.
     assert len(list(work.rglob('*snow*.png'))) >= 1
     assert '| checkpoint | iter_2.pth |' in (work / 'domain_iou_iter_2.md').read_text()
+
+
+def test_predictions_are_written_where_mmsegs_own_test_tool_asks(tmp_path):
+    from PIL import Image
+
+    folder = tmp_path / 'predictions'
+    samples = images(3)
+    metric = make(out_dir=str(tmp_path), output_dir=str(folder), keep_results=True)
+    metric.process({}, samples)
+    for sample in samples:
+        name = sample['img_path'].rsplit('/', 1)[-1].rsplit('.', 1)[0] + '.png'
+        assert np.array_equal(np.array(Image.open(folder / name)), sample['pred_sem_seg']['data'][0].numpy())

@@ -22,8 +22,9 @@ def to_unit_rgb(inputs: Tensor, preprocessor: BaseDataPreprocessor) -> Tensor:
     """
     if getattr(preprocessor, '_enable_normalize', False):
         inputs = inputs * preprocessor.std + preprocessor.mean
-    if not getattr(preprocessor, '_channel_conversion', False):
-        inputs = inputs.flip(1)  # images are loaded as BGR
+    # mmsegmentation 1.2.2 names the flag without the underscore; images are loaded as BGR
+    if not getattr(preprocessor, '_channel_conversion', getattr(preprocessor, 'channel_conversion', False)):
+        inputs = inputs.flip(1)
     return inputs / MID - 1
 
 
