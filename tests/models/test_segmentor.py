@@ -215,3 +215,35 @@ def test_an_unknown_test_mode_is_refused():
     model = MODELS.build(segmentor(test_cfg=dict(mode='tiles')))
     with pytest.raises(ValueError, match="test_cfg.mode='tiles'"):
         model.predict(images(), samples(2, (64, 96)))
+
+
+def test_a_baseline_checkpoint_in_init_cfg_leaves_the_clip_tower_pretrained(tmp_path):
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    from tests.models_common import CLIP
+
+    tower = CLIPVisionModelWithProjection(CLIPVisionConfig(**CLIP, image_size=32))
+    tower.save_pretrained(tmp_path / 'clip')
+    baseline = MODELS.build(segmentor(domain=False, head='FPNHead'))
+    torch.save(dict(state_dict=baseline.state_dict()), tmp_path / 'baseline.pth')
+    cfg = segmentor(init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'baseline.pth')))
+    cfg['domain_embedding']['image_encoder'].update(pretrained=str(tmp_path / 'clip'))
+    model = MODELS.build(cfg)
+    model.init_weights()
+    assert torch.equal(model.backbone.unet.conv_in.weight, baseline.backbone.unet.conv_in.weight)
+    assert torch.equal(model.decode_head.conv_seg.weight, baseline.decode_head.conv_seg.weight)
+    projection = model.domain_embedding.image_encoder.tower.visual_projection.weight
+    assert torch.equal(projection, tower.visual_projection.weight)
+    assert not model.decode_head.scale_heads[0][0].bn.gamma.weight.any()
+
+
+def test_the_full_baseline_has_the_papers_868_million_parameters(root):
+    from mmengine.config import Config
+
+    cfg = Config.fromfile(str(root / 'configs/domino/vpd_cityscapes.py')).model
+    cfg.backbone.class_embeddings = dict(provider='hash', classes='CityscapesDataset', dim=768)
+    with torch.device('meta'):
+        model = MODELS.build(cfg)
+    vae = sum(p.numel() for p in model.backbone.latents.parameters())
+    output_layers = 12_164  # dropped here, counted there
+    assert sum(p.numel() for p in model.parameters()) - vae + output_layers == 868_112_343

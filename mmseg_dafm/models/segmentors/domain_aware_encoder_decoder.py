@@ -181,7 +181,7 @@ class DomainAwareEncoderDecoder(EncoderDecoder):
         """A Stable Diffusion VAE takes images in [-1, 1] and nothing else."""
         wanted = getattr(self.backbone, 'input_mean_std', None)
         preprocessor = self.data_preprocessor
-        if wanted is None or not getattr(preprocessor, '_enable_normalize', False):
+        if wanted is None or not getattr(preprocessor, '_enable_normalize', False) or preprocessor.mean.is_meta:
             return
         found = [preprocessor.mean.flatten().tolist(), preprocessor.std.flatten().tolist()]
         if any(value != expected for values, expected in zip(found, wanted, strict=True) for value in values):
