@@ -14,4 +14,6 @@ param_scheduler = [
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=80000, val_interval=8000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-default_hooks = dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=8000, max_keep_ckpts=2, save_best='mIoU'))
+# the best checkpoint is chosen on the source domain: choosing it on the target would be training on the test
+best_on_source = dict(save_best='mIoU.cityscapes', rule='greater')
+default_hooks = dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=8000, max_keep_ckpts=2, **best_on_source))
