@@ -79,7 +79,8 @@ def test_a_step_under_bfloat16_autocast_is_finite_and_near_float32():
     losses, gradients = [], []
     for enabled in (False, True):
         torch.manual_seed(0)
-        model = MODELS.build(segmentor(fuse='token')).train()
+        # batch statistics over the two pixels of the coarsest level would amplify the rounding
+        model = MODELS.build(segmentor(fuse='token', stats='LN')).train()
         with torch.autocast('cpu', torch.bfloat16, enabled=enabled):
             found = model.loss(images, samples)
         found['decode.loss_ce'].backward()
