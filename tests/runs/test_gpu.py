@@ -25,6 +25,7 @@ def test_amp_wrapper_trains_in_bfloat16(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.nn.functional, 'conv2d', recorded)
         runner = run(cfg, 'amp')
+    assert set(seen) == {torch.bfloat16}
     assert all(torch.isfinite(value).all() for value in runner.model.state_dict().values() if value.is_floating_point())
     assert {p.dtype for p in runner.model.parameters()} == {torch.float32}
 
