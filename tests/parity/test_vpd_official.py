@@ -1,6 +1,6 @@
 """Preset vpd_legacy with imported official weights equals an independent VPD; the importer covers every tensor."""
 
-import subprocess
+import importlib.util
 import sys
 
 import pytest
@@ -104,12 +104,34 @@ def test_a_damaged_file_gives_one_sentence(tmp_path):
         load_unet(build().unet, str(path))
 
 
-def test_the_converter_refuses_in_one_sentence(root, tmp_path):
+@pytest.fixture
+def converter(root, monkeypatch):
+    """The command line of the converter, called in this process."""
+    path = root / 'tools/model_converters/vpd_official.py'
+    spec = importlib.util.spec_from_file_location('vpd_official_tool', path)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, 'argv', [path.name, *map(str, arguments)])
+        tool.main()
+
+    return call
+
+
+def test_the_converter_refuses_in_one_sentence_and_writes_nothing(converter, tmp_path):
     torch.save({'state_dict': {'a': torch.zeros(1)}}, tmp_path / 'x.pth')
-    script = str(root / 'tools/model_converters/vpd_official.py')
-    for source, message in ((tmp_path / 'x.pth', 'not an official VPD'), (tmp_path / 'y.pth', 'does not exist')):
-        run = subprocess.run([sys.executable, script, str(source), str(tmp_path / 'out.pth')], capture_output=True, text=True)
-        assert run.returncode == 1
-        assert run.stderr.strip().splitlines()[-1].startswith('error: ')
-        assert message in run.stderr
-    assert not (tmp_path / 'out.pth').exists()
+    for source, message in (('x.pth', 'not an official VPD'), ('y.pth', 'does not exist')):
+        with pytest.raises(SystemExit, match=f'^error: .*{message}'):
+            converter(tmp_path / source, tmp_path / 'out.pth')
+    assert [path.name for path in tmp_path.iterdir()] == ['x.pth']
+
+
+def test_the_converter_writes_what_the_backbone_loads(converter, reference, tmp_path, monkeypatch):
+    from mmseg_dafm.models.backbones import sd_architectures
+
+    monkeypatch.setitem(sd_architectures.ARCHITECTURES, 'tiny', dict(unet={**sd_architectures.SD15_UNET, **UNET}, vae=VAE))
+    torch.save({'state_dict': reference.state_dict(), 'meta': dict(CLASSES=('a', 'b'))}, tmp_path / 'vpd.pth')
+    converter(tmp_path / 'vpd.pth', tmp_path / 'ours.pth', '--architecture', 'tiny')
+    state = torch.load(tmp_path / 'ours.pth', weights_only=True)['state_dict']
+    assert build().load_state_dict({k.removeprefix('backbone.'): v for k, v in state.items()}) == ([], [])

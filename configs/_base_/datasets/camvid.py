@@ -1,5 +1,6 @@
 # CamVid with its 11 classes at 480x360: train on both day sequences; test by day (close to the training frames) and at dusk.
 camvid = dict(type='CamVidDataset', data_root='{{$STREET_DATA:../shared/data}}/camvid')
+crop_size = (320, 320)
 load, domain_image = dict(type='LoadImageFromFile'), dict(type='KeepDomainImage')
 labels, pack = dict(type='LoadAnnotations'), dict(type='PackDomainInputs')
 train_pipeline = [
@@ -7,7 +8,7 @@ train_pipeline = [
     labels,
     domain_image,
     dict(type='RandomResize', scale=(480, 360), ratio_range=(0.75, 1.5), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=(320, 320), cat_max_ratio=0.75),
+    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PhotoMetricDistortion'),
     pack,
