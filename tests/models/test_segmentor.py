@@ -34,9 +34,9 @@ def calls(monkeypatch):
     found = []
     forward = DomainEmbedding.forward
 
-    def counted(self, batch):
+    def counted(self, batch, keys=None):
         found.append(len(batch))
-        return forward(self, batch)
+        return forward(self, batch, keys)
 
     monkeypatch.setattr(DomainEmbedding, 'forward', counted)
     return found
@@ -149,7 +149,9 @@ def test_logits_have_the_images_size_and_padding_is_exact(size):
 
 
 def test_training_uses_the_whole_image_where_the_pipeline_keeps_it(calls):
-    model = MODELS.build(segmentor())
+    cfg = segmentor()
+    cfg['domain_embedding'].update(cache=0)
+    model = MODELS.build(cfg)
     x, whole = images(), torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
     seen = []
     original = model.domain_embedding.image_encoder.forward
@@ -247,3 +249,32 @@ def test_the_full_baseline_has_the_papers_868_million_parameters(root):
     vae = sum(p.numel() for p in model.backbone.latents.parameters())
     output_layers = 12_164  # dropped here, counted there
     assert sum(p.numel() for p in model.parameters()) - vae + output_layers == 868_112_343
+
+
+def test_a_frozen_tower_sees_each_kept_image_once_and_w_stays_the_same():
+    model = MODELS.build(segmentor())
+    wholes = [torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8) for _ in range(3)]
+    metas = [dict(domain_img=whole) for whole in wholes]
+    seen = []
+    original = model.domain_embedding.image_encoder.forward
+    model.domain_embedding.image_encoder.forward = lambda batch: seen.append(len(batch)) or original(batch)
+    first, _ = model._embed_domain(images(), metas[:2])
+    second, _ = model._embed_domain(images(), [metas[1].copy(), metas[2]])
+    assert seen == [2, 1]
+    assert torch.equal(second[0], first[1])
+    with torch.autocast('cpu', torch.bfloat16):
+        model._embed_domain(images(), metas[:1])
+    assert seen == [2, 1, 1], 'half precision has entries of its own'
+    model.load_state_dict(model.state_dict())
+    model._embed_domain(images(), metas[:1])
+    assert seen == [2, 1, 1, 1], 'new weights, new embeddings'
+    model.domain_embedding.cache.capacity = 1
+    model._embed_domain(images(), metas[1:])
+    model._embed_domain(images(), metas[1:])
+    assert seen[-2:] == [2, 2], 'a full cache takes nothing new'
+
+
+def test_a_trained_tower_is_never_cached():
+    cfg = segmentor()
+    cfg['domain_embedding']['image_encoder']['trainable'] = True
+    assert MODELS.build(cfg).domain_embedding.cache is None

@@ -1,11 +1,14 @@
 """DomainEmbedding: from an image to its domain embedding W, with CLIP."""
 
+from collections.abc import Sequence
+
 import torch
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from mmseg_dafm.models.domain.domain_math import domain_alpha, domain_embedding, entropy
+from mmseg_dafm.models.domain.embedding_cache import EmbeddingCache
 from mmseg_dafm.models.domain.embedding_file import build_bank
 from mmseg_dafm.models.domain.image_encoder import ImageEncoder
 
@@ -27,6 +30,8 @@ class DomainEmbedding(BaseModule):
         space: Vectors summed in W: ``projected`` (joint space, as printed) or ``pooled`` (the space and scale of the
             class tokens). alpha always lives in the joint space.
         w_scale: Factor lambda on W.
+        cache: Largest number of image embeddings that a frozen tower remembers, for images whose keys are given (whole
+            images kept by KeepDomainImage); 0 switches it off.
         crop: Compute W from the training crop even if the pipeline supplies the whole image.
         init_cfg: mmengine's.
 
@@ -44,6 +49,7 @@ class DomainEmbedding(BaseModule):
         learnable_temperature: bool = False,
         space: str = 'projected',
         w_scale: float = 1.0,
+        cache: int = 20000,
         crop: bool = False,
         init_cfg: dict | None = None,
     ):
@@ -65,6 +71,7 @@ class DomainEmbedding(BaseModule):
         self.domain_names, self.space, self.w_scale, self.crop = tuple(bank.names), space, w_scale, crop
         self.register_buffer('joint', bank.projected.float())
         self.register_buffer('summed', getattr(bank, space).float())
+        self.cache = EmbeddingCache(cache) if cache and self.image_encoder.frozen else None
         log_temperature = torch.tensor(float(temperature)).log()
         if learnable_temperature:
             self.log_temperature = nn.Parameter(log_temperature)
@@ -79,23 +86,41 @@ class DomainEmbedding(BaseModule):
     def init_weights(self) -> None:
         """Load the image tower; nothing else here has random weights."""
         self.image_encoder.init_weights()
+        if self.cache is not None:
+            self.cache.clear()
         self._is_init = True
 
-    def alpha(self, images: Tensor) -> Tensor:
-        """Similarities ``(B, N)`` of RGB images ``(B, 3, H, W)`` in [-1, 1] to the N descriptions; rows sum to 1."""
-        return domain_alpha(self.image_encoder(images), self.joint, self.log_temperature.exp())
+    def alpha(self, images: Tensor, keys: Sequence[bytes] | None = None) -> Tensor:
+        """Similarities ``(B, N)`` of RGB images ``(B, 3, H, W)`` in [-1, 1] to the N descriptions; rows sum to 1.
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        Args:
+            images: The images.
+            keys: Key of each image's content, see :func:`~mmseg_dafm.models.domain.embedding_cache.image_key`; lets a
+                frozen tower look the embedding up.
+        """
+        if keys is None or self.cache is None:
+            embeddings = self.image_encoder(images)
+        else:
+            embeddings = self.cache.lookup(images, keys, self.image_encoder)
+        return domain_alpha(embeddings, self.joint, self.log_temperature.exp())
+
+    def forward(self, images: Tensor, keys: Sequence[bytes] | None = None) -> tuple[Tensor, Tensor]:
         """Embed the domain of each image.
 
         Args:
             images: RGB ``(B, 3, H, W)`` in [-1, 1].
+            keys: As for :meth:`alpha`.
 
         Returns:
             W ``(B, D)`` and alpha ``(B, N)``.
         """
-        alpha = self.alpha(images)
+        alpha = self.alpha(images, keys)
         return self.w_scale * domain_embedding(alpha, self.summed), alpha
+
+    def _load_from_state_dict(self, *args, **kwargs):
+        if self.cache is not None:
+            self.cache.clear()
+        super()._load_from_state_dict(*args, **kwargs)
 
     @staticmethod
     def scalars(alpha: Tensor) -> dict[str, Tensor]:

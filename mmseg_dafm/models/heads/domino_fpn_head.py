@@ -15,6 +15,7 @@ class DominoFPNHead(FPNHead):
         domain_channels: Width of the domain embedding W; None: filled in by DomainAwareEncoderDecoder.
         hidden_channels: Hidden width of each norm's MLP.
         stats: Statistics of the norms: BN, SyncBN, IN, GN or LN.
+        num_groups: Groups of the statistics GN.
         norm_domain: Apply LayerNorm to W first.
         **kwargs: Arguments of mmseg's ``FPNHead``; ``norm_cfg`` must not be given.
 
@@ -29,6 +30,7 @@ class DominoFPNHead(FPNHead):
         domain_channels: int | None = None,
         hidden_channels: int = 128,
         stats: str = 'BN',
+        num_groups: int = 32,
         norm_domain: bool = False,
         **kwargs,
     ):
@@ -36,8 +38,14 @@ class DominoFPNHead(FPNHead):
             raise ValueError("DominoFPNHead builds its own norms: use stats='SyncBN' instead of norm_cfg.")
         if domain_channels is None:
             raise ValueError('DominoFPNHead needs domain_channels, the width of W (768 for CLIP ViT-L/14).')
-        options = dict(domain_channels=domain_channels, hidden_channels=hidden_channels, stats=stats, norm_domain=norm_domain)
-        kwargs['norm_cfg'] = dict(type='DominoNorm', **options)
+        kwargs['norm_cfg'] = dict(
+            type='DominoNorm',
+            domain_channels=domain_channels,
+            hidden_channels=hidden_channels,
+            stats=stats,
+            num_groups=num_groups,
+            norm_domain=norm_domain,
+        )
         super().__init__(**kwargs)
 
     def forward(self, inputs: list[Tensor], domain: Tensor | None = None) -> Tensor:

@@ -7,8 +7,9 @@ from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
 from torch import Tensor
 
+from mmseg_dafm.models.domain.embedding_cache import image_key
 from mmseg_dafm.models.layers.domino_norm import DominoNorm, conditioned
-from mmseg_dafm.models.segmentors.domain_images import domain_images
+from mmseg_dafm.models.segmentors.domain_images import domain_images, kept_images
 from mmseg_dafm.models.segmentors.windows import window_boxes
 from mmseg_dafm.models.segmentors.wiring import with_domain_channels, with_in_channels
 
@@ -160,9 +161,11 @@ class DomainAwareEncoderDecoder(EncoderDecoder):
         module = self.domain_embedding
         if module is None:
             return None, {}
-        size = module.image_encoder.image_size
-        images = domain_images(inputs, metas, self.data_preprocessor, size, crop=module.crop and self.training)
-        domain, alpha = module(images)
+        size, crop = module.image_encoder.image_size, module.crop and self.training
+        images = domain_images(inputs, metas, self.data_preprocessor, size, crop)
+        kept = None if crop or module.cache is None else kept_images(metas)
+        keys = None if kept is None else [image_key(image) for image in kept]
+        domain, alpha = module(images, keys)
         return domain, module.scalars(alpha)
 
     def _check_domain_use(self) -> None:

@@ -28,6 +28,13 @@ def to_unit_rgb(inputs: Tensor, preprocessor: BaseDataPreprocessor) -> Tensor:
     return inputs / MID - 1
 
 
+def kept_images(metas: Sequence[dict]) -> list[Tensor] | None:
+    """The whole images ``(3, S, S)`` that KeepDomainImage has put into the meta information, or None if any lacks one."""
+    if not metas or any(meta.get('domain_img') is None for meta in metas):
+        return None
+    return [torch.as_tensor(meta['domain_img']) for meta in metas]
+
+
 def domain_images(inputs: Tensor, metas: Sequence[dict], preprocessor: BaseDataPreprocessor, size: int, crop: bool) -> Tensor:
     """Choose and prepare the images for the domain embedding.
 
@@ -42,8 +49,9 @@ def domain_images(inputs: Tensor, metas: Sequence[dict], preprocessor: BaseDataP
     Returns:
         RGB images ``(B, 3, size, size)`` in [-1, 1].
     """
-    if not crop and metas and all(meta.get('domain_img') is not None for meta in metas):
-        images = torch.stack([torch.as_tensor(meta['domain_img']) for meta in metas])
+    kept = kept_images(metas) if not crop else None
+    if kept is not None:
+        images = torch.stack(kept)
         return _resize(images.to(inputs.device, inputs.dtype) / MID - 1, size)
     images = to_unit_rgb(inputs, preprocessor)
     shapes = [tuple(meta.get('img_shape', inputs.shape[2:])[:2]) for meta in metas] or [tuple(inputs.shape[2:])] * len(inputs)
