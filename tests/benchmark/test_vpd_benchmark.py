@@ -110,12 +110,13 @@ def test_the_script_writes_json_and_a_table_with_every_goal(vpd, tmp_path, monke
     result = json.loads((tmp_path / 'vpd_small_64.json').read_text())
     assert sorted(path.name for path in tmp_path.iterdir()) == ['vpd_small_64.json', 'vpd_small_64.md']
     part = result['sizes']['64']
-    assert part['times'].keys() == {*vpd.CONTESTANTS, 'W', 'VAE encoder'}
+    assert part['times'].keys() == {*vpd.CONTESTANTS, 'W', 'W, remembered', 'VAE encoder'}
     assert part['saved'].keys() == vpd.CONTESTANTS.keys()
     assert all(value > 0 for values in part['times'].values() for value in (values['wall'], values['cpu']))
     assert result['windows']['count'] == 18
     assert [row['goal'] for row in result['goals']] == [
-        'step / floor', 'saved / explicit', 'saved with checkpointing / explicit', 'W / step', 'windows: one at a time / default'
+        'step / floor', 'saved / explicit', 'saved with checkpointing / explicit', 'W / step', 'W, mean of 54 visits / step',
+        'windows: one at a time / default',
     ]  # fmt: skip
     environment = result['environment']
     assert environment['torch'] == torch.__version__

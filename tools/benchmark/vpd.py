@@ -22,8 +22,11 @@ from report import environment, judge, markdown, write
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import mmseg_dafm  # noqa: F401
+from mmseg_dafm.models.domain.embedding_cache import image_key
 from mmseg_dafm.models.segmentors.windows import window_boxes
 
+# how often the paper's recipe sees an image of Cityscapes: 80,000 iterations of 2 images over 2,975
+VISITS = 54
 PARTS = ('steps', 'saved', 'domain', 'vae', 'windows')
 
 
@@ -74,24 +77,27 @@ def steps(args: argparse.Namespace, size: int, device: torch.device) -> tuple[di
                 peak[name] = peak_gpu_bytes(actions[name])
     for name, build in (('domain', build_domain), ('vae', build_vae)):
         if name in args.parts:
-            actions[{'domain': 'W', 'vae': 'VAE encoder'}[name]] = build(args, size, device)
+            actions.update(build(args, size, device))
     return (interleaved(actions, args.repeats, args.warmup, device) if actions else {}), peak
 
 
-def build_domain(args: argparse.Namespace, size: int, device: torch.device):
-    """An action that computes W of a batch, frozen."""
+def build_domain(args: argparse.Namespace, size: int, device: torch.device) -> dict:
+    """Actions that compute W of a batch with a frozen tower: the first time, and again from the remembered embeddings."""
     domain = MODELS.build(domain_config(args.arch)).to(device).train()
     side = domain.image_encoder.image_size
-    images = torch.zeros(args.batch, 3, side, side, device=device)
+    kept = [torch.full((3, side, side), index, dtype=torch.uint8) for index in range(args.batch)]
 
-    def run():
+    def run(again: bool):
+        if not again:
+            domain.cache.clear()
         with autocast(device):
-            domain(images)
+            images = torch.stack(kept).to(device) / 127.5 - 1
+            domain(images, [image_key(image) for image in kept])
 
-    return run
+    return {'W': lambda: run(False), 'W, remembered': lambda: run(True)}
 
 
-def build_vae(args: argparse.Namespace, size: int, device: torch.device):
+def build_vae(args: argparse.Namespace, size: int, device: torch.device) -> dict:
     """An action that encodes a batch of images, frozen; all contestants would need it."""
     from mmseg_dafm.models.backbones.latents import LatentEncoder
     from mmseg_dafm.models.backbones.sd_architectures import resolve_architecture
@@ -103,7 +109,7 @@ def build_vae(args: argparse.Namespace, size: int, device: torch.device):
         with autocast(device):
             encoder(images)
 
-    return run
+    return {'VAE encoder': run}
 
 
 def saved(args: argparse.Namespace, size: int, device: torch.device, fake: bool = True) -> dict[str, int]:
@@ -149,7 +155,10 @@ def goals(result: dict, gpu: bool) -> list[dict]:
         add(size, 'step / floor', time_of.get('ours'), time_of.get('floor'))
         add(size, 'saved / explicit', kept.get('ours'), kept.get('explicit'))
         add(size, 'saved with checkpointing / explicit', kept.get('ours + checkpointing'), kept.get('explicit'))
-        add(size, 'W / step', time_of.get('W'), time_of.get('ours'))
+        if 'W' in time_of:
+            mean = (time_of['W'] + (VISITS - 1) * time_of['W, remembered']) / VISITS
+            add(size, 'W / step', time_of['W'], time_of.get('ours'))
+            add(size, f'W, mean of {VISITS} visits / step', mean, time_of.get('ours'))
     if result.get('windows'):
         times = {name: values[clock] for name, values in result['windows']['times'].items()}
         add(result['windows']['image'], 'windows: one at a time / default', times['1'], times['default'])
