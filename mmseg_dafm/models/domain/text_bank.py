@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmseg_dafm.models.domain.embedding_file import EmbeddingBank
+from mmseg_dafm.models.domain.open_clip_models import create_open_clip
 
 DEFAULT_TEMPLATE = 'a photo of a {}'
 DEFAULT_MODELS = {'transformers': 'openai/clip-vit-large-patch14', 'open_clip': 'ViT-L-14'}
@@ -37,7 +38,8 @@ def encode_texts(
         provider: 'transformers' or 'open_clip'.
         model: Hub id or local folder (transformers), or architecture name (open_clip). A local Stable Diffusion folder
             works too; its text encoder has no projection, so only pooled vectors result.
-        pretrained: Weights of an open_clip model: a tag or a local file.
+        pretrained: Weights of an open_clip model: a tag or a local file. For a local file of OpenAI's weights name the
+            architecture that ends in `-quickgelu`; a tag needs no such care.
         phrases: N phrases to put into the templates in place of the names.
         device: Where to run the text tower.
         batch_size: Sentences per forward pass.
@@ -120,16 +122,15 @@ def _transformers_encoder(model: str, device: str) -> Encoder:
 
 
 def _open_clip_encoder(model: str, pretrained: str | None, device: str) -> Encoder:
-    try:
-        import open_clip
-    except ImportError as error:
-        raise ValueError("provider 'open_clip' needs open_clip: pip install open_clip_torch") from error
     if pretrained is None and ':' not in model:
         raise ValueError(f'open_clip model {model!r} needs pretrained: a tag such as "openai" or a local file')
     try:
-        # weights_only: nothing but tensors is unpickled.
-        clip = open_clip.create_model(model, pretrained=pretrained, device=device, require_pretrained=True, weights_only=True)
-        tokenizer = open_clip.get_tokenizer(model)
+        clip = create_open_clip(model, pretrained).to(device)
+        from open_clip import get_tokenizer
+
+        tokenizer = get_tokenizer(model)
+    except ImportError as error:
+        raise ValueError(str(error)) from error
     except Exception as error:
         raise ValueError(
             f'CLIP model {model!r} with pretrained={pretrained!r} cannot be loaded with open_clip: check both names, or give '
