@@ -155,3 +155,30 @@ def build_large():
     from mmseg_dafm.models.domain.image_encoder import ImageEncoder
 
     return ImageEncoder()
+
+
+def test_descriptions_and_a_fixed_temperature_are_settings_and_not_weights():
+    """A run that starts from the checkpoint of another temperature or other descriptions keeps its own."""
+    state = build(temperature=1.0).state_dict()
+    assert not {'joint', 'summed', 'log_temperature'} & state.keys()
+    other = build(temperature=0.01)
+    other.load_state_dict(state)
+    assert other.log_temperature.exp().item() == pytest.approx(0.01)
+    learnt = build(temperature=0.5, learnable_temperature=True)
+    assert 'log_temperature' in learnt.state_dict()
+
+
+def test_open_clip_towers_of_openai_get_their_activation(monkeypatch):
+    open_clip = pytest.importorskip('open_clip')
+    from mmseg_dafm.models.domain.image_encoder import ImageEncoder
+
+    def activations(model, **kwargs):
+        encoder = ImageEncoder(provider='open_clip', model=model, **kwargs)
+        return {type(module).__name__ for module in encoder.modules() if 'GELU' in type(module).__name__}
+
+    assert activations('ViT-B-32', pretrained='openai') == {'QuickGELU'}
+    tiny = dict(vision_cfg=dict(image_size=224, layers=1, width=64, patch_size=32), text_cfg=dict(width=16, heads=2, layers=1))
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, 'tiny-gelu', dict(embed_dim=12, **tiny))
+    assert activations('tiny-gelu', pretrained=None) == {'GELU'}
+    assert activations('tiny-gelu', pretrained='some/file.pt') == {'GELU'}
+    assert activations('tiny-gelu', pretrained='some/file.pt', quick_gelu=True) == {'QuickGELU'}

@@ -278,3 +278,18 @@ def test_a_trained_tower_is_never_cached():
     cfg = segmentor()
     cfg['domain_embedding']['image_encoder']['trainable'] = True
     assert MODELS.build(cfg).domain_embedding.cache is None
+
+
+@pytest.mark.parametrize('size', [(96, 112), (50, 70)])
+def test_training_pads_images_and_labels_as_testing_does(size):
+    model = MODELS.build(segmentor(stats='LN')).double()
+    x, truth = images(2, size, torch.float64), samples(2, size)
+    loss = model.loss(x, truth)['decode.loss_ce']
+    logits = model.inference(x, [sample.metainfo for sample in truth])
+    labels = torch.cat([sample.gt_sem_seg.data for sample in truth])
+    # mmseg's loss divides by all pixels, padding included
+    share = size[0] * size[1] / (-(-size[0] // 64) * 64 * -(-size[1] // 64) * 64)
+    assert torch.allclose(loss, torch.nn.functional.cross_entropy(logits, labels) * share, rtol=1e-10)
+    assert truth[0].gt_sem_seg.data.shape == (1, *size), 'the samples themselves stay as they are'
+    raw = model(x, mode='tensor')
+    assert raw.shape[2:] == (-(-size[0] // 8), -(-size[1] // 8))

@@ -86,6 +86,9 @@ def test_wrong_widths_and_options_are_refused():
         build(class_embeddings=dict(provider='hash', classes=CLASSES, dim=8))
     with pytest.raises(ValueError, match='makes 8 latent channels and the U-Net takes 4'):
         build(architecture=dict(unet=UNET, vae={**VAE, 'latent_channels': 8}))
+    for levels in ((), (1, 2, 3)):
+        with pytest.raises(ValueError, match='map_levels=.* must be some of 0, 1 and 2'):
+            build(map_levels=levels)
     for key, value in (('preset', 'x'), ('fuse', 'x'), ('architecture', 'sd9')):
         with pytest.raises(ValueError, match=f"{key}='{value}|{key}="):
             build(**{key: value})
@@ -145,6 +148,9 @@ def test_the_vae_can_stay_out_of_checkpoints_and_comes_back(sd_folder):
     assert fresh.load_state_dict(state) == ([], [])
     images = torch.rand(1, 3, 64, 64) * 2 - 1
     assert all(torch.equal(a, b) for a, b in zip(fresh(images), backbone(images), strict=True))
+    copied = copy.deepcopy(build(pretrained=str(sd_folder), save_frozen=False))  # as EMAHook makes one
+    assert copied.load_state_dict(state) == ([], [])
+    assert all(torch.equal(a, b) for a, b in zip(copied(images), backbone(images), strict=True))
     with pytest.raises(ValueError, match='save_frozen=False needs pretrained weights'):
         build(save_frozen=False)
 
@@ -177,10 +183,9 @@ def test_taef2_latents_decode_back_to_the_image(shared):
     from torch import nn
 
     from mmseg_dafm.models.backbones.latents import LatentEncoder, PooledBlock
-    from mmseg_dafm.models.backbones.sd_weights import load_vae_encoder
 
     source = str(shared / 'weights/taef2_encoder.pth')
-    encoder = LatentEncoder(dict(type='TinyEncoder', latent_channels=32), load=lambda e: load_vae_encoder(e, source))
+    encoder = LatentEncoder(dict(type='TinyEncoder', latent_channels=32), source=source)
     encoder.init_weights()
     state = torch.load(shared / 'weights/taef2_decoder.pth', weights_only=True)
     layers = {}
@@ -247,3 +252,12 @@ def test_latents_in_bfloat16_are_close_and_come_back_in_the_callers_dtype():
     assert torch.allclose(found, wanted, atol=0.03 * wanted.abs().max())
     with pytest.raises(ValueError, match="latent_dtype='float16' is unknown"):
         build(latent_dtype='float16')
+
+
+def test_a_checkpoint_of_other_classes_is_refused_and_other_embeddings_are_reported(caplog):
+    state = build().state_dict()
+    with pytest.raises(ValueError, match='holds embeddings of 6 classes, 16 wide, and the config names 2'):
+        build(class_embeddings=dict(provider='hash', classes=('a', 'b'), dim=16)).load_state_dict(state)
+    other = build(class_embeddings=dict(provider='hash', classes=CLASSES, dim=16, scale=2.0))
+    other.load_state_dict(state)
+    assert torch.equal(other.class_embeddings, state['class_embeddings'])

@@ -1,11 +1,10 @@
 """The frozen image encoder of a latent diffusion model: images in [-1, 1] to scaled latents at stride 8."""
 
-from collections.abc import Callable
-
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor, nn
 
+from mmseg_dafm.models.backbones.sd_weights import load_vae_encoder
 from mmseg_dafm.models.layers.frozen_tower import FrozenTower
 
 KINDS = ('AutoencoderKL', 'AutoencoderTiny', 'TinyEncoder')
@@ -65,7 +64,7 @@ class LatentEncoder(FrozenTower):
     Args:
         vae: Architecture with a ``type`` of :data:`KINDS` and the library's arguments.
         scale: Factor s; None takes the VAE's own ``scaling_factor`` (0.18215 for SD-1.x/2.x).
-        load: Function that fills ``self`` with pretrained weights, called with this module.
+        source: Hub id, folder or file of the pretrained weights, see :func:`~mmseg_dafm.models.backbones.sd_weights.load_vae_encoder`.
         save: Keep the encoder's weights in checkpoints.
         dtype: ``'bfloat16'`` encodes under autocast and in channels-last layout, at less than half the time where the
             hardware has bfloat16; the encoder is frozen and the VAEs of SD-1.x/2.x are safe in it. None: as the caller.
@@ -77,9 +76,9 @@ class LatentEncoder(FrozenTower):
     """
 
     def __init__(
-        self, vae: dict, scale: float | None = None, load: Callable | None = None, save: bool = True, dtype: str | None = None
+        self, vae: dict, scale: float | None = None, source: str | None = None, save: bool = True, dtype: str | None = None
     ):
-        super().__init__(load=None if load is None else (lambda: load(self)), frozen=True, save=save)
+        super().__init__(source, frozen=True, save=save)
         arguments = dict(vae)
         kind = arguments.pop('type')
         if kind not in KINDS:
@@ -119,6 +118,10 @@ class LatentEncoder(FrozenTower):
             moments = self._moments(images)
         mode = moments.chunk(2, dim=1)[0] if self.variational else moments
         return mode * self.scale
+
+    def read_pretrained(self) -> None:
+        """Fill the encoder from ``source``."""
+        load_vae_encoder(self, self.source)
 
     def _moments(self, images: Tensor) -> Tensor:
         moments = self.encoder(images)

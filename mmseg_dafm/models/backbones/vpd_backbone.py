@@ -1,10 +1,12 @@
 """VPDBackbone: a Stable Diffusion U-Net as a segmentation backbone."""
 
+import logging
 import math
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from diffusers import UNet2DConditionModel
+from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor, nn
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from mmseg_dafm.models.backbones.class_tokens import FUSE_MODES, TextAdapter, fuse_domain
 from mmseg_dafm.models.backbones.latents import LatentEncoder
 from mmseg_dafm.models.backbones.sd_architectures import resolve_architecture
-from mmseg_dafm.models.backbones.sd_weights import load_unet, load_vae_encoder
+from mmseg_dafm.models.backbones.sd_weights import load_unet
 from mmseg_dafm.models.backbones.unet_walk import check_unet, walk_unet
 from mmseg_dafm.models.domain.embedding_file import build_bank
 
@@ -47,7 +49,7 @@ class VPDBackbone(BaseModule):
         latent_dtype: ``'bfloat16'`` runs the frozen VAE encoder in bfloat16 whatever the rest does.
         timestep: Diffusion step t in [0, 1000).
         map_grad: Let gradients flow through the class maps.
-        map_levels: Levels whose maps are appended; 1 and 2 are strides 16 and 32.
+        map_levels: Levels whose maps are appended, of 0, 1 and 2 (strides 8, 16 and 32).
         frozen: Freeze the U-Net; the text adapter still learns through it.
         gradient_checkpointing: Recompute U-Net layers in backward; same gradients.
         save_frozen: Keep the frozen VAE encoder in checkpoints. Without it, testing needs ``pretrained`` again.
@@ -86,6 +88,8 @@ class VPDBackbone(BaseModule):
             raise ValueError(f'preset={preset!r} is unknown: use one of {tuple(PRESETS)}.')
         if fuse not in FUSE_MODES:
             raise ValueError(f'fuse={fuse!r} is unknown: use one of {FUSE_MODES}.')
+        if not map_levels or not set(map_levels) <= {0, 1, 2}:
+            raise ValueError(f'map_levels={tuple(map_levels)} must be some of 0, 1 and 2: the last level has no cross-attention.')
         given = dict(latent_scale=latent_scale, timestep=timestep, map_grad=map_grad)
         settings = {key: PRESETS[preset][key] if value is None else value for key, value in given.items()}
         self.timestep, self.map_grad = settings['timestep'], settings['map_grad']
@@ -100,9 +104,7 @@ class VPDBackbone(BaseModule):
         del self.unet.conv_norm_out, self.unet.conv_act, self.unet.conv_out  # they would never get a gradient
         if frozen:
             self.unet.requires_grad_(False)
-        vae_source = self._sources.get('vae')
-        load = None if vae_source is None else (lambda encoder: load_vae_encoder(encoder, vae_source))
-        self.latents = LatentEncoder(parts['vae'], settings['latent_scale'], load, save_frozen, latent_dtype)
+        self.latents = LatentEncoder(parts['vae'], settings['latent_scale'], self._sources.get('vae'), save_frozen, latent_dtype)
 
         bank = build_bank(class_embeddings)
         if bank.pooled is None:
@@ -183,6 +185,18 @@ class VPDBackbone(BaseModule):
                 feature = torch.cat([feature, class_maps.to(feature.dtype)], dim=1)
             outs.append(feature[..., : math.ceil(height / stride), : math.ceil(width / stride)] if any(pad) else feature)
         return tuple(outs)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        found = state_dict.get(prefix + 'class_embeddings')
+        if found is not None and found.shape != self.class_embeddings.shape:
+            raise ValueError(
+                f'the checkpoint holds embeddings of {len(found)} classes, {found.shape[-1]} wide, and the config names '
+                f'{len(self.class_names)}, {self.class_embeddings.shape[-1]} wide: set class_embeddings and num_classes to the '
+                f"checkpoint's, or drop the keys backbone.class_embeddings, neck.* and decode_head.* from it."
+            )
+        if found is not None and not found.is_meta and not torch.allclose(found.to(self.class_embeddings), self.class_embeddings):
+            print_log("class embeddings differ from the checkpoint's, which are used", logger='current', level=logging.WARNING)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def _check_widths(self, width: int) -> None:
         """Class embeddings must fit the U-Net's context, latents its input."""

@@ -69,14 +69,15 @@ class DomainEmbedding(BaseModule):
                 f'{self.image_encoder.model_name!r} gives {self.image_encoder.out_channels}: use the text tower of the same CLIP.'
             )
         self.domain_names, self.space, self.w_scale, self.crop = tuple(bank.names), space, w_scale, crop
-        self.register_buffer('joint', bank.projected.float())
-        self.register_buffer('summed', getattr(bank, space).float())
+        # settings, not weights: a checkpoint trained with other descriptions or temperature must not bring them along
+        self.register_buffer('joint', bank.projected.float(), persistent=False)
+        self.register_buffer('summed', getattr(bank, space).float(), persistent=False)
         self.cache = EmbeddingCache(cache) if cache and self.image_encoder.frozen else None
         log_temperature = torch.tensor(float(temperature)).log()
         if learnable_temperature:
             self.log_temperature = nn.Parameter(log_temperature)
         else:
-            self.register_buffer('log_temperature', log_temperature)
+            self.register_buffer('log_temperature', log_temperature, persistent=False)
 
     @property
     def out_channels(self) -> int:

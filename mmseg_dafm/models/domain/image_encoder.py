@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from mmseg_dafm.models.domain.open_clip_models import create_open_clip, needs_quick_gelu
 from mmseg_dafm.models.layers.frozen_tower import FrozenTower
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -40,6 +41,8 @@ class ImageEncoder(FrozenTower):
         trainable: Train the tower (Domino, Fig. 2) instead of freezing it.
         image_size: Side in pixels to which images are resized, without crop.
         save_frozen: Keep a frozen tower in checkpoints.
+        quick_gelu: open_clip: the activation that OpenAI's weights were trained with; None: known for tags, else off. Set
+            True for a file of OpenAI's weights.
 
     Raises:
         ValueError: For an unknown provider or an unknown model without config.
@@ -54,17 +57,18 @@ class ImageEncoder(FrozenTower):
         trainable: bool = False,
         image_size: int = 224,
         save_frozen: bool = True,
+        quick_gelu: bool | None = None,
     ):
         if provider not in PROVIDERS:
             raise ValueError(f'image_encoder.provider={provider!r} is unknown: use one of {PROVIDERS}.')
-        self.provider, self.model_name = provider, model
-        self.source = model if pretrained is True else pretrained
-        super().__init__(self._read if self.source else None, frozen=not trainable, save=save_frozen or trainable)
+        source = model if pretrained is True else pretrained
+        super().__init__(source or None, frozen=not trainable, save=save_frozen or trainable)
+        self.provider, self.model_name, self.quick_gelu = provider, model, quick_gelu
         self.image_size = image_size
         if provider == 'transformers':
             self.tower, self.out_channels = _build_transformers(model, config, image_size)
         else:
-            self.tower, self.out_channels = _build_open_clip(model)
+            self.tower, self.out_channels = _build_open_clip(model, source, quick_gelu)
         self.register_buffer('mean', torch.tensor(CLIP_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(CLIP_STD).view(1, 3, 1, 1), persistent=False)
         self.freeze()
@@ -87,8 +91,8 @@ class ImageEncoder(FrozenTower):
                 return self.tower(pixel_values=pixels).image_embeds
             return self.tower(pixels)
 
-    def _read(self) -> None:
-        """Fill the tower with pretrained weights."""
+    def read_pretrained(self) -> None:
+        """Fill the tower from ``source``."""
         from mmseg_dafm.models.backbones.sd_weights import fill
 
         where = f'image_encoder.pretrained={self.source!r}'
@@ -98,10 +102,7 @@ class ImageEncoder(FrozenTower):
 
                 state = CLIPVisionModelWithProjection.from_pretrained(self.source).state_dict()
             else:
-                import open_clip
-
-                full = open_clip.create_model(self.model_name, pretrained=self.source)
-                state = full.visual.state_dict()
+                state = create_open_clip(self.model_name, self.source, self.quick_gelu).visual.state_dict()
         except (OSError, ValueError, RuntimeError) as error:
             raise FileNotFoundError(
                 f'{where}: no CLIP weights there. Give a local folder or file, or a hub id that this machine can reach '
@@ -130,13 +131,14 @@ def _build_transformers(model: str, config: dict | None, image_size: int) -> tup
     return CLIPVisionModelWithProjection(vision), vision.projection_dim
 
 
-def _build_open_clip(model: str) -> tuple[nn.Module, int]:
-    """Build a random open_clip image tower and return it with its joint width."""
+def _build_open_clip(model: str, source: str | None, quick_gelu: bool | None) -> tuple[nn.Module, int]:
+    """Build a random open_clip image tower, with the activation its weights need, and return it with its joint width."""
     try:
         import open_clip
     except ImportError as error:
         raise ImportError("image_encoder.provider='open_clip' needs open_clip: `pip install open_clip_torch`.") from error
     if model not in open_clip.list_models():
         raise ValueError(f'image_encoder.model={model!r} is no open_clip model; see open_clip.list_models().')
-    visual = open_clip.create_model(model, pretrained=None).visual
-    return visual, open_clip.get_model_config(model)['embed_dim']
+    if quick_gelu is None:
+        quick_gelu = source is not None and needs_quick_gelu(model, source)
+    return create_open_clip(model, quick_gelu=quick_gelu).visual, open_clip.get_model_config(model)['embed_dim']

@@ -20,9 +20,11 @@ class DominoNorm(nn.Module):
         \gamma(W) = w + g(h(W)), \quad \mu(W) = b + m(h(W)), \quad h(W) = \mathrm{ReLU}(\mathrm{Linear}(W))
 
     w and b are the affine parameters of the norm that this one replaces, under the same names, and g and m start at
-    zero: a fresh DominoNorm equals that norm exactly, and its checkpoints load.
+    zero: a fresh DominoNorm equals that norm exactly. In mmcv's ConvModule it is called ``bn``, so checkpoints of heads with
+    BN or SyncBN load; those with IN or GN use other names there.
 
-    W comes from :func:`conditioned`, so the norm fits wherever ``norm_cfg`` builds one.
+    W comes from :func:`conditioned`, so the norm fits wherever ``norm_cfg`` builds one, except under activation
+    checkpointing (``with_cp``), which recomputes after W is forgotten.
 
     Args:
         num_features: Channels C.
@@ -44,7 +46,7 @@ class DominoNorm(nn.Module):
     Deviation: the paper gives neither the axes of the statistics nor the MLP; both are arguments here.
     """
 
-    _abbr_ = 'bn'  # parameter names of the norm it replaces in mmcv's ConvModule, so that baselines load
+    _abbr_ = 'bn'  # its name in mmcv's ConvModule
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """A pretrained network that never learns: VAE encoder, frozen CLIP image tower."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import nn
@@ -13,20 +13,23 @@ class FrozenTower(nn.Module):
     their own, which would draw loaded weights anew. This class stops that walk: :meth:`init_weights` loads the
     pretrained weights once and goes no deeper.
 
+    Subclasses read their weights in :meth:`read_pretrained`, a method and not a stored function, so that a deep copy of
+    the tower (EMAHook) fills itself and not the original.
+
     Args:
-        load: Function that fills the tower's weights from disk or hub; None leaves the random initialisation.
+        source: Where the pretrained weights are; None leaves the random initialisation.
         frozen: Without gradient, always in test mode.
         save: Keep the weights in ``state_dict``. Without them a checkpoint is smaller, and loading one reads the
             pretrained weights again.
     """
 
-    def __init__(self, load: Callable[[], None] | None = None, frozen: bool = True, save: bool = True):
+    def __init__(self, source: str | None = None, frozen: bool = True, save: bool = True):
         super().__init__()
         if not save and not frozen:
             raise ValueError('a tower that is trained must be saved: set save_frozen=True or freeze it.')
-        if not save and load is None:
+        if not save and source is None:
             raise ValueError('save_frozen=False needs pretrained weights to read again: set pretrained or save_frozen=True.')
-        self._load, self.frozen, self.save, self._loaded = load, frozen, save, False
+        self.source, self.frozen, self.save, self._loaded = source, frozen, save, False
         self._hidden = not save
         self._register_state_dict_hook(_drop_hidden_keys)
 
@@ -36,11 +39,15 @@ class FrozenTower(nn.Module):
             self.requires_grad_(False)
             self.eval()
 
+    def read_pretrained(self) -> None:
+        """Fill the weights from ``source``."""
+        raise NotImplementedError
+
     def init_weights(self) -> None:
         """Load the pretrained weights, once; called by mmengine before training."""
-        if self._load is not None and not self._loaded:
+        if self.source is not None and not self._loaded:
             with self._all_keys():
-                self._load()
+                self.read_pretrained()
             self._loaded = True
 
     def train(self, mode: bool = True) -> 'FrozenTower':
@@ -58,8 +65,10 @@ class FrozenTower(nn.Module):
     def _all_keys(self) -> Iterator[None]:
         """Show the weights in ``state_dict`` for a moment, saved or not."""
         self._hidden = False
-        yield
-        self._hidden = not self.save
+        try:
+            yield
+        finally:
+            self._hidden = not self.save
 
 
 def _drop_hidden_keys(module, state_dict, prefix, local_metadata):

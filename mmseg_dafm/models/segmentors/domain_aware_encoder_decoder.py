@@ -3,8 +3,10 @@
 import torch
 import torch.nn.functional as F  # noqa: N812
 from mmengine.model import initialize
+from mmengine.structures import PixelData
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from mmseg_dafm.models.domain.embedding_cache import image_key
@@ -96,6 +98,7 @@ class DomainAwareEncoderDecoder(EncoderDecoder):
             data_samples: ``SegDataSample`` per image.
         """
         domain, scalars = self._embed_domain(inputs, [sample.metainfo for sample in data_samples])
+        inputs, data_samples = self._pad(inputs), [self._pad_labels(sample) for sample in data_samples]
         with conditioned(self, domain):
             features = self.extract_feat(inputs, domain)
             losses = self._decode_head_forward_train(features, data_samples)
@@ -112,11 +115,11 @@ class DomainAwareEncoderDecoder(EncoderDecoder):
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict], domain: Tensor | None = None) -> Tensor:
         """Logits ``(B, classes, H, W)`` of images ``(B, 3, H, W)``.
 
-        Images are padded to the backbone's ``size_divisor`` and logits cut back, so that no feature level is resampled.
+        Images are padded to the backbone's ``size_divisor`` and logits cut back, as in training, so that no feature level
+        is resampled.
         """
         height, width = inputs.shape[2:]
-        divisor = getattr(self.backbone, 'size_divisor', 1)
-        padded = F.pad(inputs, (0, -width % divisor, 0, -height % divisor))
+        padded = self._pad(inputs)
         meta = dict(img_shape=padded.shape[2:], pad_shape=padded.shape[2:])
         with conditioned(self, domain):
             features = self.extract_feat(padded, domain)
@@ -153,8 +156,31 @@ class DomainAwareEncoderDecoder(EncoderDecoder):
     def _forward(self, inputs: Tensor, data_samples: list | None = None) -> Tensor:
         """Raw logits of the decode head, ``(B, classes, h, w)``."""
         domain, _ = self._embed_domain(inputs, [sample.metainfo for sample in data_samples or ()])
+        padded = self._pad(inputs)
         with conditioned(self, domain):
-            return self.decode_head.forward(self.extract_feat(inputs, domain))
+            logits = self.decode_head.forward(self.extract_feat(padded, domain))
+        # without the rows and columns that lie in the padding alone
+        shapes = zip(inputs.shape[2:], logits.shape[2:], padded.shape[2:], strict=True)
+        height, width = (-(-size * part // whole) for size, part, whole in shapes)
+        return logits[..., :height, :width]
+
+    def _pad(self, inputs: Tensor) -> Tensor:
+        """Images ``(B, 3, H, W)`` padded at the bottom and right to the backbone's ``size_divisor``."""
+        height, width = inputs.shape[2:]
+        divisor = getattr(self.backbone, 'size_divisor', 1)
+        return F.pad(inputs, (0, -width % divisor, 0, -height % divisor))
+
+    def _pad_labels(self, sample: SegDataSample) -> SegDataSample:
+        """A sample whose labels are padded like its image, with ids that count nowhere; itself if none is needed."""
+        labels = sample.gt_sem_seg.data
+        height, width = labels.shape[-2:]
+        divisor = getattr(self.backbone, 'size_divisor', 1)
+        pad = (0, -width % divisor, 0, -height % divisor)
+        if not any(pad):
+            return sample
+        padded = sample.new()
+        padded.gt_sem_seg = PixelData(data=F.pad(labels, pad, value=self.decode_head.ignore_index))
+        return padded
 
     def _embed_domain(self, inputs: Tensor, metas: list[dict]) -> tuple[Tensor | None, dict]:
         """W ``(B, D)`` of a batch and the scalars to log; None and nothing without a domain embedding."""
