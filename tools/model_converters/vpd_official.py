@@ -1,6 +1,6 @@
 """Convert an official VPD segmentation checkpoint: python tools/model_converters/vpd_official.py IN.pth OUT.pth.
 
-The result loads into configs/domino/vpd_legacy_*.py (tools/test.py, or init_cfg=dict(type='Pretrained', ...)).
+The result runs under configs/domino/vpd_legacy_ade20k.py.
 """
 
 import argparse

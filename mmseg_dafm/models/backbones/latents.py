@@ -64,7 +64,7 @@ class LatentEncoder(FrozenTower):
     Args:
         vae: Architecture with a ``type`` of :data:`KINDS` and the library's arguments.
         scale: Factor s; None takes the VAE's own ``scaling_factor`` (0.18215 for SD-1.x/2.x).
-        source: Hub id, folder or file of the pretrained weights, see :func:`~mmseg_dafm.models.backbones.sd_weights.load_vae_encoder`.
+        source: Hub id, folder or file of the pretrained weights, as ``sd_weights.load_vae_encoder`` takes it.
         save: Keep the encoder's weights in checkpoints.
         dtype: ``'bfloat16'`` encodes under autocast and in channels-last layout, at less than half the time where the
             hardware has bfloat16; the encoder is frozen and the VAEs of SD-1.x/2.x are safe in it. None: as the caller.
