@@ -112,13 +112,39 @@ def shorten(cfg: Config, iterations: int = 2) -> None:
 
 def for_each_dataset(dataset: ConfigDict, action: Callable[[ConfigDict], None]) -> None:
     """Call `action` on every leaf of a dataset config, whatever the keys under which wrappers hold their parts."""
-    values = [value for key, value in dataset.items() if key not in ('pipeline', 'metainfo', 'data_prefix')]
-    values = [child for value in values for child in (value if isinstance(value, list | tuple) else [value])]
-    children = [child for child in values if isinstance(child, dict) and 'type' in child]
+    children = _parts(dataset)
     if not children:
         action(dataset)
     for child in children:
         for_each_dataset(child, action)
+
+
+def set_pipeline(dataset: ConfigDict, pipeline: list) -> None:
+    """Make `pipeline` that of every leaf of a dataset config, or of the `DomainConcatDataset` that holds them."""
+    if _gives_pipeline(dataset) or not _parts(dataset):
+        dataset['pipeline'] = pipeline
+        return
+    for child in _parts(dataset):
+        set_pipeline(child, pipeline)
+
+
+def pipelines(dataset: dict) -> list[list]:
+    """The pipelines of a dataset config that take effect, the outermost first."""
+    own = [dataset['pipeline']] if 'pipeline' in dataset else []
+    children = [] if _gives_pipeline(dataset) else _parts(dataset)
+    return own + [pipeline for child in children for pipeline in pipelines(child)]
+
+
+def _parts(dataset: dict) -> list[dict]:
+    """The dataset configs directly inside a dataset config."""
+    values = [value for key, value in dataset.items() if key not in ('pipeline', 'metainfo', 'data_prefix')]
+    values = [child for value in values for child in (value if isinstance(value, list | tuple) else [value])]
+    return [child for child in values if isinstance(child, dict) and 'type' in child]
+
+
+def _gives_pipeline(dataset: dict) -> bool:
+    """Whether a dataset config replaces the pipelines of its parts by its own."""
+    return str(dataset.get('type')).rsplit('.', 1)[-1] == 'DomainConcatDataset'
 
 
 def enable_tta(cfg: Config) -> None:
@@ -129,7 +155,7 @@ def enable_tta(cfg: Config) -> None:
     """
     if not cfg.get('tta_pipeline'):
         raise ValueError(f'--tta needs tta_pipeline, which {cfg.filename} does not define')
-    for_each_dataset(cfg.test_dataloader.dataset, lambda dataset: dataset.update(pipeline=cfg.tta_pipeline))
+    set_pipeline(cfg.test_dataloader.dataset, cfg.tta_pipeline)
     cfg.model = ConfigDict(cfg.get('tta_model') or {'type': 'SegTTAModel'}, module=cfg.model)
 
 

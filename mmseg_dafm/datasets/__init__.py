@@ -3,6 +3,7 @@
 from mmseg_dafm.datasets.acdc import ACDCDataset
 from mmseg_dafm.datasets.camvid import CamVidDataset
 from mmseg_dafm.datasets.cityscapes import TaggedCityscapesDataset
+from mmseg_dafm.datasets.domain_concat import DomainConcatDataset
 from mmseg_dafm.datasets.domain_tagged import DomainTagged
 from mmseg_dafm.datasets.epoch_index_sampler import EpochIndexSampler
 from mmseg_dafm.datasets.real_synthetic_mix import RealSyntheticMix
@@ -13,6 +14,7 @@ from mmseg_dafm.datasets.transforms import KeepDomainImage, PackDomainInputs
 __all__ = [
     'ACDCDataset',
     'CamVidDataset',
+    'DomainConcatDataset',
     'DomainTagged',
     'EpochIndexSampler',
     'KeepDomainImage',

@@ -8,6 +8,7 @@ import torch
 from mmengine.config import Config
 
 from mmseg_dafm import __version__
+from mmseg_dafm.run_config import for_each_dataset, pipelines
 
 UNKNOWN = 'unknown'
 
@@ -35,12 +36,15 @@ def walk(node) -> Iterator[dict]:
 def data_sets(dataset: Mapping) -> list[str]:
     """Short names of the sets inside a dataset config, wrappers opened: type, domain and folder where given."""
     names = []
-    for node in walk(dataset):
-        if isinstance(node.get('type'), str) and 'pipeline' in node and 'datasets' not in node:
+
+    def visit(node: Mapping) -> None:
+        if isinstance(node.get('type'), str):
             prefix = (node.get('data_prefix') or {}).get('img_path')
             details = [node.get('domain'), node.get('source'), prefix, node.get('sequences'), node.get('conditions')]
             details = ['+'.join(d) if isinstance(d, (list, tuple)) else d for d in details if d]
             names.append(f'{node["type"]}({", ".join(map(str, details))})' if details else node['type'])
+
+    for_each_dataset(dataset, visit)
     return names
 
 
@@ -62,7 +66,7 @@ def describe_test(cfg: Mapping, stage: str = 'test', experiment: str | None = No
     model = cfg.get('model') or {}
     # A model for test-time augmentation wraps the model proper.
     test_cfg = model.get('test_cfg') or (model.get('module') or {}).get('test_cfg') or {}
-    nodes = list(walk(dataset))
+    nodes = list(walk(pipelines(dataset)))
     resizes = [node for node in nodes if str(node.get('type', '')).endswith('Resize')]
     scales = sorted({str(node.get('scale') or node.get('scale_factor')) for node in resizes})
     known = bool(cfg)

@@ -4,15 +4,18 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmseg.apis import MMSegInferencer
 from mmseg.registry import METRICS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 
 from mmseg_dafm.models.backbones.vpd_backbone import VPDBackbone
 from mmseg_dafm.models.domain.embedding_file import build_bank, hash_embeddings, resolve_classes, save_embeddings
 from mmseg_dafm.models.domain.prompts import DOMAIN_PROMPTS
 from mmseg_dafm.optim.vpd_constructor import parameter_groups, role_of
+from mmseg_dafm.run_config import pipelines
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs'
 CONFIGS = sorted(path for path in FOLDER.rglob('*.py') if '_base_' not in path.parts)
@@ -96,6 +99,21 @@ def test_config_is_plain_and_complete(path):
     METRICS.build(cfg.test_evaluator)
     # the schedule ends with the training
     assert cfg.train_cfg.max_iters == max(part.end for part in cfg.param_scheduler)
+
+
+@pytest.mark.parametrize('path', sorted(FOLDER.rglob('*.py')), ids=name_of)
+def test_mmsegs_inferencer_and_tta_find_the_test_pipeline(path):
+    cfg = Config.fromfile(path)
+    if 'test_dataloader' not in cfg:
+        pytest.skip('no test data')
+    tested = Config.fromfile(path).test_dataloader.dataset
+    # what mmseg's tools/test.py --tta does
+    tested.pipeline = cfg.tta_pipeline
+    assert pipelines(tested) == [cfg.tta_pipeline]
+    inferencer = MMSegInferencer.__new__(MMSegInferencer)
+    pipeline = inferencer._init_pipeline(cfg)
+    data = pipeline(np.zeros((48, 64, 3), np.uint8))
+    assert data['inputs'].shape[0] == 3
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=name_of)

@@ -115,6 +115,24 @@ def test_camvid_streetsix(root, shared, monkeypatch):
     assert [len(group) for group in paths] == [305, 101 + 62 + 252]
 
 
+def test_joined_sets_share_the_pipeline_and_keep_their_domains(root):
+    toy = dict(type='ToyDriveDataset', test_mode=True, pipeline=[dict(type='LoadImageFromFile')])
+    pipeline = Config.fromfile(root / 'configs/_base_/datasets/toydrive.py').test_pipeline
+    parts = [dict(toy, length=2, conditions=('fog',)), dict(toy, length=3, conditions=('night',))]
+    joined = DATASETS.build(dict(type='DomainConcatDataset', pipeline=pipeline, datasets=parts))
+    assert len(joined) == 5
+    assert [joined[i]['data_samples'].domain for i in range(5)] == ['fog'] * 2 + ['night'] * 3
+    assert [part.test_mode for part in joined.datasets] == [True, True]
+    assert parts[0]['pipeline'] == [dict(type='LoadImageFromFile')]
+
+
+def test_joined_sets_are_configs():
+    with pytest.raises(ValueError, match='DomainConcatDataset: datasets is empty'):
+        DATASETS.build(dict(type='DomainConcatDataset', pipeline=[], datasets=[]))
+    with pytest.raises(TypeError, match=r'DomainConcatDataset: datasets\[0\] must be a config, a dict with type, got str'):
+        DATASETS.build(dict(type='DomainConcatDataset', pipeline=[], datasets=['ToyDriveDataset']))
+
+
 def test_missing_data_root_is_one_sentence(root, monkeypatch):
     monkeypatch.setenv('CITYSCAPES_ROOT', '/nowhere/cityscapes')
     cfg = Config.fromfile(root / 'configs/_base_/datasets/cityscapes_to_acdc_512x512.py')

@@ -128,6 +128,15 @@ def test_protocol_of_a_slide_test():
     assert stamp['mmseg_dafm'] == __version__
 
 
+def test_protocol_reads_the_pipeline_of_joined_sets_and_not_the_one_it_replaces():
+    parts = [dict(type='ACDCDataset', conditions=('fog',)), dict(type='ToyDriveDataset', pipeline=PIPELINE)]
+    pipeline = [dict(type='Resize', scale_factor=0.25)]
+    dataset = dict(type='DomainConcatDataset', pipeline=pipeline, datasets=parts)
+    stamp = describe_test(dict(test_dataloader=dict(dataset=dataset)), 'test')
+    assert stamp['data'] == ['ACDCDataset(fog)', 'ToyDriveDataset']
+    assert stamp['scales'] == ['0.25']
+
+
 def test_protocol_of_test_time_augmentation():
     scales = [dict(type='Resize', scale_factor=f) for f in (0.5, 1.0)]
     pipeline = [dict(type='TestTimeAug', transforms=[scales, [dict(type='PackDomainInputs')]])]

@@ -122,6 +122,22 @@ def test_tta_wraps_the_model_and_sets_every_pipeline():
     assert [dataset.pipeline for dataset in cfg.test_dataloader.dataset.datasets] == [pipeline, pipeline]
 
 
+def test_tta_sets_the_pipeline_that_rules_its_parts():
+    pipeline = [{'type': 'TestTimeAug'}]
+    joined = {'type': 'DomainConcatDataset', 'pipeline': [{'type': 'Resize'}], 'datasets': [leaf('a'), leaf('b')]}
+    cfg = config(model={'type': 'EncoderDecoder'}, tta_pipeline=pipeline, test_dataloader={'dataset': joined})
+    run_config.enable_tta(cfg)
+    assert cfg.test_dataloader.dataset.pipeline == pipeline
+    assert run_config.pipelines(cfg.test_dataloader.dataset) == [pipeline]
+
+
+def test_data_inside_a_joined_set_is_looked_for():
+    part = {'type': 'BaseSegDataset', 'data_root': 'no/where'}
+    joined = {'type': 'DomainConcatDataset', 'pipeline': [{'type': 'LoadImageFromFile'}], 'datasets': [part]}
+    (missing,) = missing_files(config(test_dataloader={'dataset': joined}))
+    assert "test_dataloader: BaseSegDataset has data_root='no/where'" in missing.what
+
+
 def test_tta_without_pipeline_is_refused():
     with pytest.raises(ValueError, match='--tta needs tta_pipeline, which some.py does not define'):
         run_config.enable_tta(config(model={}))

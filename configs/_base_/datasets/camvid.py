@@ -21,12 +21,11 @@ train_dataloader = dict(
     batch_size=4, num_workers=2, persistent_workers=True, sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(**camvid, ann_file='splits/train.txt', sequences=days, domain='day', pipeline=train_pipeline),
 )  # fmt: skip
-test = dict(pipeline=test_pipeline, test_mode=True)
 val_dataloader = dict(
     batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type='ConcatDataset', datasets=[
-        dict(**camvid, ann_file='splits/val.txt', domain='day', **test),
-        dict(**camvid, sequences=['dusk_0001TP'], domain='dusk', **test),
+    dataset=dict(type='DomainConcatDataset', pipeline=test_pipeline, datasets=[
+        dict(**camvid, ann_file='splits/val.txt', domain='day', test_mode=True),
+        dict(**camvid, sequences=['dusk_0001TP'], domain='dusk', test_mode=True),
     ]),
 )  # fmt: skip
 test_dataloader = val_dataloader

@@ -20,17 +20,16 @@ flips = [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]
 tta_pipeline = [*load, dict(type='TestTimeAug', transforms=[[scale], flips, [labels], [pack]])]
 camvid = dict(type='StreetSixDataset', source='camvid', data_root=data_root + '/camvid')
 boston = dict(type='StreetSixDataset', source='labelmefacade', data_root=data_root + '/labelmefacade')
-test = dict(pipeline=test_pipeline, test_mode=True)
 train_dataloader = dict(
     batch_size=4, num_workers=0, sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(**camvid, ann_file='splits/train.txt', sequences=day, domain='day', pipeline=train_pipeline),
 )  # fmt: skip
 val_dataloader = dict(
     batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type='ConcatDataset', datasets=[
-        dict(**camvid, ann_file='splits/val.txt', domain='day', **test),
-        dict(**camvid, sequences=['dusk_0001TP'], domain='dusk', **test),
-        dict(**boston, sequences=['boston'], domain='boston', **test),
+    dataset=dict(type='DomainConcatDataset', pipeline=test_pipeline, datasets=[
+        dict(**camvid, ann_file='splits/val.txt', domain='day', test_mode=True),
+        dict(**camvid, sequences=['dusk_0001TP'], domain='dusk', test_mode=True),
+        dict(**boston, sequences=['boston'], domain='boston', test_mode=True),
     ]),
 )  # fmt: skip
 test_dataloader = val_dataloader

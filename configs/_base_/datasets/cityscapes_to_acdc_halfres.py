@@ -27,9 +27,9 @@ train_dataloader = dict(
 )  # fmt: skip
 val_dataloader = dict(
     batch_size=1, num_workers=4, persistent_workers=True, sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type='ConcatDataset', datasets=[
-        dict(**cityscapes, data_prefix=val_prefix, pipeline=test_pipeline, test_mode=True),
-        dict(**acdc, split='val', pipeline=test_pipeline, test_mode=True),
+    dataset=dict(type='DomainConcatDataset', pipeline=test_pipeline, datasets=[
+        dict(**cityscapes, data_prefix=val_prefix, test_mode=True),
+        dict(**acdc, split='val', test_mode=True),
     ]),
 )  # fmt: skip
 test_dataloader = val_dataloader
