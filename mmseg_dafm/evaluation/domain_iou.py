@@ -29,8 +29,8 @@ class DomainIoUMetric(BaseMetric):
     The evaluator receives ``mIoU`` (all images pooled), ``aAcc``, ``mAcc``, ``mIoU.<domain>``, ``mIoU.mean`` (mean of
     the target domains) and, with ``source``, ``mIoU.target`` (target domains pooled) and
     ``mIoU% = 100 * mIoU.target / mIoU.<source>``. The tables are written as JSON, CSV and Markdown with the test's
-    protocol: ``domain_iou_<checkpoint>.*`` beside a tested checkpoint, ``domain_iou.*`` in the work folder during
-    training, where each validation replaces them.
+    protocol: ``domain_iou_<checkpoint>.*`` beside a tested checkpoint (``domain_iou_<checkpoint>_tta.*`` with
+    test-time augmentation), ``domain_iou.*`` in the work folder during training, where each validation replaces them.
 
     Args:
         rules: domain -> part of the image path, for data sets that carry no domain.
@@ -45,7 +45,7 @@ class DomainIoUMetric(BaseMetric):
         **kwargs: arguments of :class:`mmengine.evaluator.BaseMetric`.
 
     Raises:
-        ValueError: a domain carries the name of a summary row, ``'mean'`` or ``'target'``.
+        ValueError: a domain carries the name of a summary row, ``'mean'``, ``'target'`` or ``'all'``.
         TypeError: ``target`` is a string or ``rules`` is not a dict.
 
     Source: Domino, section 3 (mIoU% = 100 * ACDC / Cityscapes).
@@ -69,7 +69,7 @@ class DomainIoUMetric(BaseMetric):
             raise TypeError(f"DomainIoUMetric: target must be a list of domains, got the string '{target}'.")
         if rules is not None and not isinstance(rules, Mapping):
             raise TypeError(f'DomainIoUMetric: rules must map a domain to a part of the path, got {rules!r}.')
-        self.rules = {check_domain(name): part for name, part in (rules or {}).items()}
+        self.rules = {self._check_named(name): part for name, part in (rules or {}).items()}
         self.source = source if source is None else check_domain(source)
         self.target = None if target is None else tuple(target)
         self.ignore_index = ignore_index
@@ -79,12 +79,24 @@ class DomainIoUMetric(BaseMetric):
             mkdir_or_exist(output_dir)
 
     def domain_of(self, data_sample: Mapping) -> str:
-        """The domain of one image."""
+        """The domain of one image.
+
+        Raises:
+            ValueError: The image carries the name of a summary row as its domain.
+        """
         domain = data_sample.get('domain')
-        if domain is None:
-            path = str(data_sample.get('img_path', ''))
-            domain = next((name for name, part in self.rules.items() if part in path), 'all')
-        return check_domain(str(domain))
+        if domain is not None:
+            return self._check_named(str(domain))
+        path = str(data_sample.get('img_path', ''))
+        return next((name for name, part in self.rules.items() if part in path), 'all')
+
+    @staticmethod
+    def _check_named(domain: str) -> str:
+        """Return a domain that a data set or a rule names, or refuse it."""
+        if domain == 'all':
+            # It would be mixed with the images that carry no domain, and its row with that of all images.
+            raise ValueError("a domain must not be called 'all': the row of all images has that name; rename the domain.")
+        return check_domain(domain)
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Count one batch.
@@ -163,6 +175,9 @@ class DomainIoUMetric(BaseMetric):
         stage = 'val' if hub.get_info('loop_stage') == 'val' else 'test'
         checkpoint = str(cfg.get('load_from') or '') if not training else ''
         protocol = describe_test(cfg, stage, hub.get_info('experiment_name'), checkpoint)
+        if training and stage == 'val':
+            # The weights of the moment have no file yet.
+            protocol['checkpoint'] = 'validation during training'
         folder = self.out_dir
         if folder is None and checkpoint and '://' not in checkpoint:
             folder = osp.dirname(checkpoint) or '.'
@@ -171,6 +186,9 @@ class DomainIoUMetric(BaseMetric):
             print_log('DomainIoUMetric: neither out_dir nor a work folder is known; no table is written.', logger)
             return
         stem = f'domain_iou_{osp.splitext(osp.basename(checkpoint))[0]}' if checkpoint else 'domain_iou'
+        if protocol['tta'] is True:
+            # The same checkpoint's plain test keeps its tables.
+            stem += '_tta'
         mkdir_or_exist(folder)
         path = osp.join(folder, stem)
         write_text(f'{path}.json', to_json(summary, classes, protocol))

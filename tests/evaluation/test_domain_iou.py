@@ -104,6 +104,10 @@ def test_failures_name_the_image_and_the_remedy():
         make(source='mean')
     with pytest.raises(ValueError, match="must not be called 'target'"):
         metric.domain_of(dict(domain='target'))
+    with pytest.raises(ValueError, match="a domain must not be called 'all': the row of all images has that name"):
+        metric.domain_of(dict(domain='all'))
+    with pytest.raises(ValueError, match="must not be called 'all'"):
+        make(rules=dict(all='images'))
     with pytest.raises(TypeError, match="target must be a list of domains, got the string 'fog'"):
         make(target='fog')
     with pytest.raises(TypeError, match='rules must map'):
@@ -149,6 +153,18 @@ def test_two_checkpoints_keep_two_tables(tmp_path, hub):
         metric.process({}, images())
         metric.evaluate(7)
     assert {path.name for path in tmp_path.glob('*.md')} == {'domain_iou_iter_1.md', 'domain_iou_iter_2.md'}
+
+
+def test_augmented_and_plain_tests_of_one_checkpoint_keep_two_tables(tmp_path, hub):
+    for pipeline in ([dict(type='LoadImageFromFile')], [dict(type='TestTimeAug', transforms=[])]):
+        dataset = dict(type='ToyDriveDataset', pipeline=pipeline)
+        hub.update_info('cfg', f"load_from = '{tmp_path}/iter_1.pth'\ntest_dataloader = dict(dataset={dataset})")
+        metric = make()
+        metric.process({}, images())
+        metric.evaluate(7)
+    for stem, augmented in (('domain_iou_iter_1', False), ('domain_iou_iter_1_tta', True)):
+        assert json.loads((tmp_path / f'{stem}.json').read_text())['protocol']['tta'] is augmented
+    assert len(list(tmp_path.iterdir())) == 6
 
 
 def one_rank(rank, folder):
@@ -211,7 +227,7 @@ def test_train_validate_and_test_with_mmengines_runner(root, tmp_path):
     Runner.from_cfg(cfg).train()
     work = tmp_path / 'work'
     validated = json.loads((work / 'domain_iou.json').read_text())
-    assert validated['protocol']['checkpoint'] == 'unknown'
+    assert validated['protocol']['checkpoint'] == 'validation during training'
     cfg.load_from = str(work / 'iter_2.pth')
     tested = Runner.from_cfg(cfg).test()
     assert {'mIoU', 'aAcc', 'mAcc', 'mIoU.mean', 'mIoU.target', 'mIoU%', 'mIoU.fog', 'mIoU.clear'} <= set(tested)
