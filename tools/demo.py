@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # A clone works without installation.
@@ -33,14 +33,35 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def output_names(paths: list[Path]) -> list[str]:
+    """Name each picture's output after its stem, or after its whole name where stems are equal.
+
+    Raises:
+        ValueError: If two outputs would still have one name.
+    """
+    stems = [path.stem for path in paths]
+    names = [path.name if stems.count(path.stem) > 1 else path.stem for path in paths]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f'two images would both be painted to {twice[0]}.png: rename one of them')
+    return names
+
+
 def paint_images(paths: list[Path], out: Path, paint: Callable[[np.ndarray], np.ndarray]) -> None:
-    for path in track(paths, 'images'):
+    for path, name in track(list(zip(paths, output_names(paths), strict=True)), 'images'):
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if image is None:
             raise ValueError(f'{path} cannot be read as an image')
-        temporary = out / f'{path.stem}.tmp.png'
+        temporary = out / f'{name}.tmp.png'
         cv2.imwrite(str(temporary), paint(image))
-        os.replace(temporary, out / f'{path.stem}.png')
+        os.replace(temporary, out / f'{name}.png')
+
+
+def frames_from(capture: cv2.VideoCapture, frame: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield a frame that was read already, and all that follow."""
+    good = True
+    while good:
+        yield frame
+        good, frame = capture.read()
 
 
 def paint_video(path: Path, out: Path, paint: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -52,12 +73,9 @@ def paint_video(path: Path, out: Path, paint: Callable[[np.ndarray], np.ndarray]
     temporary = out / f'{path.stem}.tmp.mp4'
     rate = capture.get(cv2.CAP_PROP_FPS) or 25
     writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter_fourcc(*'mp4v'), rate, frame.shape[1::-1])
-    # The frame count of a video's header can be wrong, so the end is where reading stops.
-    for _ in track(range(max(count, 1)), 'frames'):
-        writer.write(paint(frame))
-        good, frame = capture.read()
-        if not good:
-            break
+    # The frame count of a video's header can be wrong or missing (0 or less), so the end is where reading stops.
+    for image in track(frames_from(capture, frame), 'frames', total=count if count > 0 else None):
+        writer.write(paint(image))
     writer.release()
     capture.release()
     os.replace(temporary, out / f'{path.stem}.mp4')

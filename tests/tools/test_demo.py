@@ -47,13 +47,40 @@ def test_image_is_painted_in_the_class_colour(root, run, monkeypatch, tmp_path):
     assert (painted == PALETTE[1]).all()
 
 
-def test_video_keeps_its_frames(root, run, monkeypatch, tmp_path):
+def test_images_of_one_stem_are_painted_to_two_files(root, run, monkeypatch, tmp_path):
+    (tmp_path / 'in').mkdir()
+    for name, value in (('a.jpg', 0), ('a.png', 255), ('b.png', 100)):
+        cv2.imwrite(str(tmp_path / 'in' / name), np.full((32, 48, 3), value, np.uint8))
+    demo(root, run, monkeypatch, tmp_path / 'in', tmp_path / 'out', '--opacity', '0')
+    means = {path.name: cv2.imread(str(path)).mean() for path in (tmp_path / 'out').iterdir()}
+    assert means == {'a.jpg.png': 0, 'a.png.png': 255, 'b.png': 100}
+    cv2.imwrite(str(tmp_path / 'in' / 'a.jpg.png'), np.zeros((32, 48, 3), np.uint8))
+    with pytest.raises(SystemExit, match=r'two images would both be painted to a\.jpg\.png: rename one of them'):
+        demo(root, run, monkeypatch, tmp_path / 'in', tmp_path / 'out')
+
+
+class CaptureWithHeader:
+    """cv2.VideoCapture of a file whose header claims another number of frames."""
+
+    def __init__(self, path, real, claimed):
+        self.capture, self.claimed = real(path), claimed
+        self.read, self.release = self.capture.read, self.capture.release
+
+    def get(self, key):
+        return self.claimed if key == cv2.CAP_PROP_FRAME_COUNT else self.capture.get(key)
+
+
+@pytest.mark.parametrize('claimed', [None, -1, 0, 1, 9])
+def test_video_keeps_its_frames(root, run, monkeypatch, tmp_path, claimed):
+    real = cv2.VideoCapture
     writer = cv2.VideoWriter(str(tmp_path / 'drive.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 10, (48, 32))
     for value in (0, 100, 200):
         writer.write(np.full((32, 48, 3), value, np.uint8))
     writer.release()
+    if claimed is not None:
+        monkeypatch.setattr(cv2, 'VideoCapture', lambda path: CaptureWithHeader(path, real, claimed))
     demo(root, run, monkeypatch, tmp_path / 'drive.avi', tmp_path / 'out', '--opacity', '1')
-    capture = cv2.VideoCapture(str(tmp_path / 'out' / 'drive.mp4'))
+    capture = real(str(tmp_path / 'out' / 'drive.mp4'))
     frames = [frame for good, frame in iter(capture.read, (False, None)) if good]
     assert len(frames) == 3
     # Class 1 is blue; compression leaves a little error.
