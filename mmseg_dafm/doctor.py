@@ -60,6 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps({'ok': missing == 0, 'checks': [asdict(check) for check in checks]}, indent=2))
     else:
         Console().print(as_table(checks))
+        # The table folds long commands; here they can be copied.
+        for check in checks:
+            if not check.ok and check.fix:
+                print(f'{check.name}: {check.fix}')
         print(f'{missing} required things are missing' if missing else 'everything required is there')
     return 1 if missing else 0
 

@@ -153,6 +153,20 @@ def test_bad_arguments(capsys, root, message):
     assert message in capsys.readouterr().err
 
 
+def test_each_fix_is_printed_on_one_line_below_the_table(monkeypatch, capsys):
+    fix = 'pip install "setuptools<81" ninja, then ' + 'MMCV_WITH_OPS=1 pip install --no-build-isolation "mmcv==2.1.0" ' * 3
+    checks = [
+        doctor_checks.Check('mmcv', 'missing', 'built', False, fix=fix.strip()),
+        doctor_checks.Check('GPU', 'none', 'one', False, False, 'buy one'),
+        doctor_checks.Check('torch', '2.12', '>= 2.1', True, fix='not shown'),
+    ]
+    monkeypatch.setattr(doctor, 'collect', lambda *_: checks)
+    monkeypatch.setenv('COLUMNS', '60')
+    assert doctor.main([]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-3:] == [f'mmcv: {fix.strip()}', 'GPU: buy one', '1 required things are missing']
+
+
 def test_table_shows_the_fix_with_its_brackets():
     checks = [
         doctor_checks.Check('stack', 'nothing', 'mmseg', False, fix='pip install "mmseg_dafm[onedl]"'),
