@@ -14,10 +14,34 @@ CONFIG = ROOT / 'configs/quickstart/domino_sub_toydrive.py'
 
 
 def train(work_dir: Path) -> Path:
-    """Train and validate by tools/train.py and return the last checkpoint."""
+    """Train and validate by tools/train.py, showing its progress only, and return the last checkpoint.
+
+    Raises:
+        SystemExit: With the last lines of the training's output, if it fails.
+    """
     command = [sys.executable, str(ROOT / 'tools/train.py'), str(CONFIG), '--work-dir', str(work_dir)]
-    if subprocess.run(command, check=False).returncode:
-        raise SystemExit('error: the training stopped; its last lines above say why')
+    work_dir.mkdir(parents=True, exist_ok=True)
+    path = work_dir / 'quickstart.log'
+    print(f'training; all that it says goes to {path}', flush=True)
+    with (
+        path.open('w', encoding='utf-8') as log,
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, 'PYTHONUNBUFFERED': '1'},
+            encoding='utf-8',
+            errors='replace',
+        ) as process,
+    ):
+        for line in process.stdout:
+            log.write(line)
+            log.flush()
+            if 'Iter(' in line:
+                print(line[line.index('Iter(') :].rstrip(), flush=True)
+    if process.returncode:
+        last = '\n'.join(path.read_text(encoding='utf-8').splitlines()[-20:])
+        raise SystemExit(f'{last}\nerror: the training stopped; the lines above are the last of {path}')
     return Path((work_dir / 'last_checkpoint').read_text().strip())
 
 
