@@ -27,7 +27,8 @@ class RealSyntheticMix(Dataset):
         real: config of (or) a :class:`mmseg.datasets.BaseSegDataset`; its pipeline serves both kinds of images.
         synthetic_roots: domain -> folder, or folders named after their domains, searched with sub-folders.
         ratio: probability of a synthetic sample, 0 to 1; at 0 the folders are not read.
-        seed: seed of the choice, 0 or more.
+        seed: seed of the choice, 0 or more. It does not follow the seed of the run (``randomness.seed``): runs with
+            several seeds must set it per run.
         img_suffix: what a synthetic file name has after the stem of the real one.
 
     Raises:
