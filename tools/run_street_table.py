@@ -33,8 +33,8 @@ def run(mode: str, seed: int, folder: Path) -> None:
     start = time.time()
     options = ['--cfg-options', f'randomness.seed={seed}']
     if not checkpoint.is_file():
-        # tested below, from the checkpoint
-        tool('train.py', [config, '--resume', *options, 'train_cfg.val_interval=1000'], work_dir)
+        # without the validation at the end: the checkpoint is tested below
+        tool('train.py', [config, '--resume', *options, 'train_cfg.val_begin=1000'], work_dir)
     tool('test.py', [config, str(checkpoint), *options], work_dir)
     summary = json.loads((work_dir / 'domain_iou_iter_300.json').read_text())['summary']
     stamp = dict(minutes=round((time.time() - start) / 60, 1), commit=commit(), seed=seed, mode=mode)
