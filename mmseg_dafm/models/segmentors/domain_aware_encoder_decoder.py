@@ -147,7 +147,9 @@ class DomainAwareEncoderDecoder(EncoderDecoder):
             repeated = None if domain is None else domain.repeat(len(chunk), 1)
             logits = self.encode_decode(crops, batch_img_metas, repeated)
             if start == 0:
-                total = logits.new_zeros((batch, logits.shape[1], *inputs.shape[2:]))
+                # sums of overlapping windows stay out of half precision
+                dtype = torch.promote_types(logits.dtype, torch.float32)
+                total = logits.new_zeros((batch, logits.shape[1], *inputs.shape[2:]), dtype=dtype)
             for (top, bottom, left, right), part in zip(chunk, logits.split(batch), strict=True):
                 total[..., top:bottom, left:right] += part
                 count[..., top:bottom, left:right] += 1
@@ -166,21 +168,23 @@ class DomainAwareEncoderDecoder(EncoderDecoder):
 
     def _pad(self, inputs: Tensor) -> Tensor:
         """Images ``(B, 3, H, W)`` padded at the bottom and right to the backbone's ``size_divisor``."""
-        height, width = inputs.shape[2:]
-        divisor = getattr(self.backbone, 'size_divisor', 1)
-        return F.pad(inputs, (0, -width % divisor, 0, -height % divisor))
+        pad = self._padding(inputs.shape[2:])
+        return F.pad(inputs, pad) if any(pad) else inputs
 
     def _pad_labels(self, sample: SegDataSample) -> SegDataSample:
         """A sample whose labels are padded like its image, with ids that count nowhere; itself if none is needed."""
         labels = sample.gt_sem_seg.data
-        height, width = labels.shape[-2:]
-        divisor = getattr(self.backbone, 'size_divisor', 1)
-        pad = (0, -width % divisor, 0, -height % divisor)
+        pad = self._padding(labels.shape[-2:])
         if not any(pad):
             return sample
         padded = sample.new()
         padded.gt_sem_seg = PixelData(data=F.pad(labels, pad, value=self.decode_head.ignore_index))
         return padded
+
+    def _padding(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """What ``F.pad`` adds to height and width so that the backbone's ``size_divisor`` divides them."""
+        divisor = getattr(self.backbone, 'size_divisor', 1)
+        return 0, -size[1] % divisor, 0, -size[0] % divisor
 
     def _embed_domain(self, inputs: Tensor, metas: list[dict]) -> tuple[Tensor | None, dict]:
         """W ``(B, D)`` of a batch and the scalars to log; None and nothing without a domain embedding."""
