@@ -56,7 +56,8 @@ def _missing_data(cfg: Config, dataloaders: Sequence[str]) -> list[Missing]:
     def visit(dataset: ConfigDict) -> None:
         root, kind = dataset.get('data_root'), dataset.get('type')
         if root and not Path(root).expanduser().is_dir():
-            add(Missing(f'{kind} has data_root={root!r}, which is not a folder', 'put the data there or set data_root'))
+            remedy = "put the data there, or set data_root (our configs read it from the environment, see the README's data table)"
+            add(Missing(f'{kind} has data_root={root!r}, which is not a folder', remedy))
             return
         for key, folder in (dataset.get('data_prefix') or {}).items():
             if isinstance(folder, str) and not (path := Path(root or '', folder).expanduser()).is_dir():
