@@ -23,7 +23,7 @@ ROLES = (
 )
 # LayerNorms and the entry GroupNorm of the U-Net's transformers, the only ones that VPD's key 'norm' matches
 LEGACY_NORMS = re.compile(r'^backbone\.unet\..*attentions\.\d+\.(norm|transformer_blocks\.\d+\.norm[123])\.')
-DEFAULTS = dict(unet_lr_mult=0.1, clip_lr_mult=0.1, backbone_lr_mult=1.0, legacy_norm_lr=False)
+OPTIONS = ('unet_lr_mult', 'clip_lr_mult', 'backbone_lr_mult', 'legacy_norm_lr')
 
 
 def role_of(name: str) -> str:
@@ -107,10 +107,10 @@ class VPDOptimWrapperConstructor:
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None):
         self.wrapper_cfg = dict(optim_wrapper_cfg)
-        self.options = {**DEFAULTS, **(paramwise_cfg or {})}
-        unknown = sorted(self.options.keys() - DEFAULTS.keys())
+        self.options = dict(paramwise_cfg or {})
+        unknown = sorted(self.options.keys() - set(OPTIONS))
         if unknown:
-            raise ValueError(f'optim_wrapper.paramwise_cfg has unknown keys {unknown}: use {sorted(DEFAULTS)}.')
+            raise ValueError(f'optim_wrapper.paramwise_cfg has unknown keys {unknown}: use {sorted(OPTIONS)}.')
         self.optimizer_cfg = dict(self.wrapper_cfg.pop('optimizer', None) or {})
         if self.optimizer_cfg.get('lr') is None:
             raise ValueError('optim_wrapper.optimizer needs a type and lr, for example dict(type="AdamW", lr=8e-5).')

@@ -1,6 +1,5 @@
 """Reading Stable Diffusion weights: hub id, local folder in diffusers' layout, or one file of the original layout."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -8,10 +7,8 @@ from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mmseg_dafm.models.backbones.vpd_official import LDM_UNET, LDM_VAE, convert_unet, convert_vae
-
-# The U-Net's output layers predict noise; a backbone ends before them.
-UNUSED_UNET_KEYS = ('conv_norm_out.', 'conv_out.')
+from mmseg_dafm.models.backbones.vpd_official import LDM_UNET, LDM_VAE, UNUSED_UNET_KEYS, convert_unet, convert_vae
+from mmseg_dafm.models.layers.fill import fill
 
 
 def load_unet(unet: nn.Module, source: str) -> None:
@@ -74,33 +71,6 @@ def read_state_dict(path: str) -> dict[str, Tensor]:
             f'{path} cannot be read as plain tensors ({type(error).__name__}); use its .safetensors release.'
         ) from error
     return state.get('state_dict', state)
-
-
-def fill(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    """Copy a state dict that must cover the module completely, and nothing more.
-
-    Args:
-        module: The module to fill in place.
-        state: Its full state dict; converted to the module's dtype.
-        what: Words for the error, for example ``'the U-Net of sd-1.5'``.
-
-    Raises:
-        ValueError: Naming the missing keys, the left-over keys or the first shape that differs.
-    """
-    own = module.state_dict()
-    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    if missing or extra:
-        raise ValueError(
-            f'{what} does not fit the configured architecture: {len(missing)} keys are missing (first {missing[:3]}), '
-            f"{len(extra)} are left over (first {extra[:3]}); set architecture to the checkpoint's own."
-        )
-    for key, value in state.items():
-        if value.shape != own[key].shape:
-            raise ValueError(
-                f'{what} does not fit the configured architecture: {key} has shape {tuple(value.shape)}, '
-                f"{tuple(own[key].shape)} is expected; set architecture to the checkpoint's own."
-            )
-    module.load_state_dict(state)
 
 
 def _is_file(source: str) -> bool:

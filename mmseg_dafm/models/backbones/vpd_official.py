@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
 from torch import Tensor
 
+# diffusers' names of the U-Net's output layers, which predict noise; a backbone ends before them
+UNUSED_UNET_KEYS = ('conv_norm_out.', 'conv_out.')
 LDM_UNET, LDM_VAE = 'model.diffusion_model.', 'first_stage_model.'
 # official prefix -> prefix in a DomainAwareEncoderDecoder; kept tensor by tensor
 RENAMED = {
@@ -28,7 +30,7 @@ def convert_unet(state: Mapping[str, Tensor], config: Mapping) -> dict[str, Tens
         config: diffusers config of the U-Net.
     """
     converted = convert_ldm_unet_checkpoint({LDM_UNET + key: value for key, value in state.items()}, dict(config))
-    return {key: value for key, value in converted.items() if not key.startswith(('conv_norm_out.', 'conv_out.'))}
+    return {key: value for key, value in converted.items() if not key.startswith(UNUSED_UNET_KEYS)}
 
 
 def convert_vae(state: Mapping[str, Tensor], config: Mapping) -> dict[str, Tensor]:

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from mmseg_dafm.models.domain.open_clip_models import create_open_clip, needs_quick_gelu
+from mmseg_dafm.models.domain.open_clip_models import create_open_clip, import_open_clip, needs_quick_gelu
+from mmseg_dafm.models.domain.resize import resize_square
+from mmseg_dafm.models.layers.fill import fill
 from mmseg_dafm.models.layers.frozen_tower import FrozenTower
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -83,9 +84,7 @@ class ImageEncoder(FrozenTower):
             Un-normalised embeddings ``(B, P)``.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            size = (self.image_size, self.image_size)
-            if images.shape[-2:] != size:
-                images = F.interpolate(images, size, mode='bilinear', align_corners=False, antialias=True)
+            images = resize_square(images, self.image_size)
             pixels = ((images + 1) / 2 - self.mean) / self.std
             if self.provider == 'transformers':
                 return self.tower(pixel_values=pixels).image_embeds
@@ -93,8 +92,6 @@ class ImageEncoder(FrozenTower):
 
     def read_pretrained(self) -> None:
         """Fill the tower from ``source``."""
-        from mmseg_dafm.models.backbones.sd_weights import fill
-
         where = f'image_encoder.pretrained={self.source!r}'
         try:
             if self.provider == 'transformers':
@@ -133,10 +130,7 @@ def _build_transformers(model: str, config: dict | None, image_size: int) -> tup
 
 def _build_open_clip(model: str, source: str | None, quick_gelu: bool | None) -> tuple[nn.Module, int]:
     """Build a random open_clip image tower, with the activation its weights need, and return it with its joint width."""
-    try:
-        import open_clip
-    except ImportError as error:
-        raise ImportError("image_encoder.provider='open_clip' needs open_clip: `pip install open_clip_torch`.") from error
+    open_clip = import_open_clip()
     if model not in open_clip.list_models():
         raise ValueError(f'image_encoder.model={model!r} is no open_clip model; see open_clip.list_models().')
     if quick_gelu is None:

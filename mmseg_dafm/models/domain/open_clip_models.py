@@ -18,7 +18,7 @@ def needs_quick_gelu(model: str, tag: str) -> bool:
 
     Source: the table of open_clip, `open_clip.get_pretrained_cfg`.
     """
-    return bool(_open_clip().get_pretrained_cfg(model.replace('/', '-'), tag).get('quick_gelu', False))
+    return bool(import_open_clip().get_pretrained_cfg(model.replace('/', '-'), tag).get('quick_gelu', False))
 
 
 def create_open_clip(model: str, pretrained: str | None = None, quick_gelu: bool | None = None) -> nn.Module:
@@ -40,7 +40,7 @@ def create_open_clip(model: str, pretrained: str | None = None, quick_gelu: bool
         ImportError: If open_clip is not installed.
         RuntimeError: If open_clip knows neither the model nor the weights, or could not load the weights.
     """
-    open_clip = _open_clip()
+    open_clip = import_open_clip()
     force = bool(quick_gelu) or (pretrained is not None and needs_quick_gelu(model, pretrained))
     return open_clip.create_model(
         model,
@@ -53,7 +53,8 @@ def create_open_clip(model: str, pretrained: str | None = None, quick_gelu: bool
     )
 
 
-def _open_clip():
+def import_open_clip():
+    """The library; an ImportError says how to install it."""
     try:
         import open_clip
     except ImportError as error:

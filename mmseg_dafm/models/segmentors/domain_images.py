@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
+
+from mmseg_dafm.models.domain.resize import resize_square
 
 MID = 127.5
 
@@ -52,16 +53,10 @@ def domain_images(inputs: Tensor, metas: Sequence[dict], preprocessor: BaseDataP
     kept = kept_images(metas) if not crop else None
     if kept is not None:
         images = torch.stack(kept)
-        return _resize(images.to(inputs.device, inputs.dtype) / MID - 1, size)
+        return resize_square(images.to(inputs.device, inputs.dtype) / MID - 1, size)
     images = to_unit_rgb(inputs, preprocessor)
     shapes = [tuple(meta.get('img_shape', inputs.shape[2:])[:2]) for meta in metas] or [tuple(inputs.shape[2:])] * len(inputs)
     if all(shape == tuple(inputs.shape[2:]) for shape in shapes):
-        return _resize(images, size)
+        return resize_square(images, size)
     unpadded = zip(images, shapes, strict=True)
-    return torch.cat([_resize(image[None, :, :height, :width], size) for image, (height, width) in unpadded])
-
-
-def _resize(images: Tensor, size: int) -> Tensor:
-    if tuple(images.shape[-2:]) == (size, size):
-        return images
-    return F.interpolate(images, (size, size), mode='bilinear', align_corners=False, antialias=True)
+    return torch.cat([resize_square(image[None, :, :height, :width], size) for image, (height, width) in unpadded])
