@@ -6,6 +6,7 @@ from mmseg_dafm.datasets.cityscapes import TaggedCityscapesDataset
 from mmseg_dafm.datasets.domain_concat import DomainConcatDataset
 from mmseg_dafm.datasets.domain_tagged import DomainTagged
 from mmseg_dafm.datasets.epoch_index_sampler import EpochIndexSampler
+from mmseg_dafm.datasets.labelmefacade import LabelMeFacadeDataset
 from mmseg_dafm.datasets.real_synthetic_mix import RealSyntheticMix
 from mmseg_dafm.datasets.street_six import StreetSixDataset
 from mmseg_dafm.datasets.toydrive import ToyDriveDataset
@@ -18,6 +19,7 @@ __all__ = [
     'DomainTagged',
     'EpochIndexSampler',
     'KeepDomainImage',
+    'LabelMeFacadeDataset',
     'PackDomainInputs',
     'RealSyntheticMix',
     'StreetSixDataset',

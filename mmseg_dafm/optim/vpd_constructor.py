@@ -6,8 +6,9 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
-from prettytable import PrettyTable
 from torch import nn
+
+from mmseg_dafm.optim.group_table import group_table
 
 # first match wins
 ROLES = (
@@ -80,17 +81,6 @@ def parameter_groups(
     if not groups:
         raise ValueError('no parameter requires a gradient: unfreeze a part of the model.')
     return list(groups.values())
-
-
-def group_table(groups: list[dict]) -> str:
-    """The groups as a text table: name, tensors, parameters, learning rate, weight decay."""
-    table = PrettyTable(['group', 'tensors', 'parameters', 'lr', 'weight decay'])
-    table.align = 'r'
-    table.align['group'] = 'l'
-    for group in groups:
-        count = sum(parameter.numel() for parameter in group['params'])
-        table.add_row([group['name'], len(group['params']), f'{count:,}', f'{group["lr"]:.3g}', f'{group["weight_decay"]:.3g}'])
-    return table.get_string()
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

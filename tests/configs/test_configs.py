@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmseg.apis import MMSegInferencer
-from mmseg.registry import METRICS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS
+from mmseg.registry import METRICS, MODELS
 
 from mmseg_dafm.models.backbones.vpd_backbone import VPDBackbone
 from mmseg_dafm.models.domain.embedding_file import build_bank, hash_embeddings, resolve_classes, save_embeddings
@@ -122,8 +123,9 @@ def test_model_builds_and_every_trainable_parameter_is_in_one_group_by_its_role(
     model = build(cfg, tmp_path)
     trainable = {name: value for name, value in model.named_parameters() if value.requires_grad}
     wrapper = cfg.optim_wrapper
+    # as the tools do it, optimizer included
+    build_optim_wrapper(model, wrapper)
     if wrapper.get('constructor') != 'VPDOptimWrapperConstructor':
-        OPTIM_WRAPPER_CONSTRUCTORS.build(dict(type='DefaultOptimWrapperConstructor', optim_wrapper_cfg=wrapper.to_dict()))(model)
         return
     base = wrapper.optimizer
     groups = parameter_groups(model, base.lr, base.weight_decay, **wrapper.get('paramwise_cfg', {}))
@@ -131,11 +133,6 @@ def test_model_builds_and_every_trainable_parameter_is_in_one_group_by_its_role(
     assert {name for name in trainable if role_of(name) == 'other'} == set()
     assert all(group['lr'] > 0 for group in groups)
     assert not any(name.startswith('backbone.latents.') for name in trainable), 'the VAE never trains'
-    # as the tools do it, optimizer included
-    OPTIM_WRAPPER_CONSTRUCTORS.build(
-        dict(type=wrapper.constructor, optim_wrapper_cfg={k: v for k, v in wrapper.to_dict().items() if k not in
-             ('constructor', 'paramwise_cfg')}, paramwise_cfg=wrapper.get('paramwise_cfg'))
-    )(model)  # fmt: skip
     if isinstance(model.backbone, VPDBackbone):
         rates = {group['name'].removesuffix(' (no decay)'): group['lr'] for group in groups}
         assert ('unet' in rates) != model.backbone.frozen

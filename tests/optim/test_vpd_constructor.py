@@ -5,7 +5,8 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from mmseg.registry import MODELS
 
-from mmseg_dafm.optim.vpd_constructor import group_table, parameter_groups
+from mmseg_dafm.optim.group_table import group_table
+from mmseg_dafm.optim.vpd_constructor import parameter_groups
 from tests.models_common import segmentor
 
 

@@ -1,0 +1,13 @@
+"""Fine-tuning after BN conversion: random head, eta_theta = eta_w, BatchNorm in training mode.
+
+The ablation of DAFT's Table 5 that keeps everything of FT but the conversion.
+"""
+
+_base_ = [
+    '../../_base_/models/cgnet_camvid11.py',
+    '../../_base_/datasets/labelmefacade_boston.py',
+    '../../_base_/schedules/sgd_poly_200.py',
+]
+model = dict(decode_head=dict(init_cfg=dict(_delete_=True, type='Normal', std=0.01, override=dict(name='conv_seg'))))
+optim_wrapper = dict(paramwise_cfg=dict(feature_lr=0.01, head_lr=0.01))
+custom_hooks = [dict(type='BNConversionHook', modules=('backbone',))]
