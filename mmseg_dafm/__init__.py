@@ -19,6 +19,6 @@ if 'mmseg_dafm.doctor' not in sys.orig_argv:
             '(classic packages).'
         )
 
-    from mmseg_dafm import compat, datasets, evaluation, models, optim  # noqa: F401
+    from mmseg_dafm import compat, datasets, evaluation, hooks, models, optim  # noqa: F401
 
     compat.install()

@@ -1,0 +1,165 @@
+"""Batch norm conversion: estimate on the target, rewrite in place, verify."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmseg_dafm.bn.across_ranks import largest, same_everywhere, world_size
+from mmseg_dafm.bn.equations import convert_parameters, gain_ratio, mix_statistics
+from mmseg_dafm.bn.estimate import Estimate, estimate_statistics, first_input, precision
+from mmseg_dafm.bn.layers import preserved_modes, select_layers
+from mmseg_dafm.bn.report import ConversionReport, layer_report
+from mmseg_dafm.rng import preserved_rng
+
+MODES = ('convert', 'stats')
+# largest relative change of the eval-mode output that rounding explains, by the output's precision
+TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}
+HALF_TOLERANCE, TF32_TOLERANCE = 5e-2, 2e-3
+
+
+def convert_bn(
+    model: nn.Module,
+    batches: Iterable,
+    modules: Sequence[str] | None = None,
+    *,
+    mode: str = 'convert',
+    estimator: str = 'batch',
+    num_batches: int | None = None,
+    source_weight: float = 0.0,
+    max_ratio: float | None = None,
+    forward: Callable[[Any], Any] | None = None,
+    verify: bool = True,
+    amp: bool = False,
+) -> ConversionReport:
+    """Give a pretrained network's batch norm layers the statistics of a new domain without changing what it computes.
+
+        M_t = E_B[mu],  S_t = m/(m-1) E_B[sigma^2]                                              (equation 3)
+        gamma_t = gamma_s sqrt(S_t + eps) / sqrt(S_s + eps)
+        beta_t  = beta_s + gamma_s (M_t - M_s) / sqrt(S_s + eps)                                (equation 5)
+
+    In test mode the converted network is the same function; in train mode, where batch statistics are close to M_t and
+    S_t, it is close to that function, too, so that fine-tuning starts from the pretrained features. Two phases: all new
+    values are computed first and written then, with ``copy_``, so that an optimizer or DDP that holds the tensors goes
+    on holding them; after any error the model is as before. Random number generators are left as they were.
+
+    Args:
+        model: A pretrained network, on any device.
+        batches: Target training batches: tensors, or tuples whose first element is the images, or anything that
+            ``forward`` takes.
+        modules: Paths of the parts to convert; None for the whole model. Leave out a fresh head.
+        mode: ``'convert'`` (DAFT), or ``'stats'``: statistics alone, which changes the function (AdaBN, precise BN).
+        estimator: ``'batch'`` (equation 3) or ``'pooled'``.
+        num_batches: How many batches to take; None takes all.
+        source_weight: Weight in [0, 1] of the source statistics in the written ones; 0 as in DAFT.
+        max_ratio: Leave alone the channels whose gamma would change by more than this factor up or down (a channel
+            that is dead in one domain can reach ``sqrt(S_t / eps)``); None converts all.
+        forward: Runs the model on a batch.
+        verify: Run the last batch again and compare outputs; one more forward pass.
+        amp: Estimate under the autocast that is active outside.
+
+    Returns:
+        What was done, layer by layer.
+
+    Raises:
+        ValueError: Bad arguments, nothing to convert, no data, or statistics that are not finite.
+        RuntimeError: The converted network computes something else (``verify``); it is restored first.
+
+    Source: DAFT (Ha, Jeong, Lee, AAAI 2024), algorithm 1. Deviation: layers that look untrained, are frozen or lack gamma
+    and beta are left alone and named in the report.
+    """
+    if mode not in MODES:
+        raise ValueError(f'mode={mode!r} is unknown: use one of {sorted(MODES)}.')
+    if not 0 <= source_weight <= 1:
+        raise ValueError(f'source_weight must lie in [0, 1], got {source_weight}.')
+    if max_ratio is not None and not max_ratio > 1:
+        raise ValueError(f'max_ratio must be above 1, or None, got {max_ratio}.')
+    selection = select_layers(model, modules, affine=mode == 'convert')
+    forward = forward or first_input(model)
+    with preserved_rng():
+        found = estimate_statistics(model, batches, selection.layers, estimator, forward, num_batches, amp)
+        layers = {name: selection.layers[name] for name in found.statistics}
+        unseen = dict.fromkeys((name for name in selection.layers if name not in layers), 'it saw no data in the forward pass')
+        new, reports = {}, {}
+        for name, layer in layers.items():
+            source = layer.running_mean, layer.running_var
+            target = mix_statistics(source, found.statistics[name], source_weight)
+            target, kept = _keep_channels(source, target, layer.eps, max_ratio)
+            new[name] = _new_values(layer, target, mode)
+            reports[name] = layer_report(source, target, layer.eps, found.batches[name], kept)
+        skipped = {**selection.skipped, **unseen}
+        size = world_size()
+        report = ConversionReport(mode, estimator, source_weight, found.num_batches, size, reports, skipped, selection.notes)
+        before = {name: {key: getattr(layer, key).detach().clone() for key in new[name]} for name, layer in layers.items()}
+        _write(layers, new)
+        same_everywhere([getattr(layer, key) for name, layer in layers.items() for key in new[name]])
+        if verify:
+            report.verify_error, allowed = _verify(model, found, forward, amp)
+            if mode == 'convert' and not report.verify_error <= allowed:
+                _write(layers, before)
+                raise RuntimeError(
+                    f'the converted network differs from the pretrained one by {report.verify_error:.2g} (relative L2, at most '
+                    f'{allowed:.0e} expected) on one batch; it was restored. Is its forward pass random or its precision low?'
+                )
+    for name, layer in layers.items():
+        if layer.momentum is None and layer.num_batches_tracked is not None:
+            # a cumulative average: 0 would drop the new statistics at the first step, a large count would freeze them
+            layer.num_batches_tracked.fill_(found.batches[name])
+    return report
+
+
+def _keep_channels(source: tuple, target: tuple, eps: float, max_ratio: float | None) -> tuple[tuple, int]:
+    """Put the source statistics back where gamma's ratio is out of bounds; return how many channels that are."""
+    if max_ratio is None:
+        return target, 0
+    ratio = gain_ratio(source[1], target[1], eps)
+    out = (ratio > max_ratio) | (ratio < 1 / max_ratio)
+    return tuple(torch.where(out, old.double(), new) for old, new in zip(source, target, strict=True)), int(out.sum())
+
+
+def _new_values(layer: nn.Module, target: tuple[Tensor, Tensor], mode: str) -> dict[str, Tensor]:
+    """A layer's new tensors by attribute."""
+    # Rounded to the buffers' precision first, so that gamma and beta fit the statistics as they will be stored.
+    mean, variance = target[0].to(layer.running_mean.dtype), target[1].to(layer.running_var.dtype)
+    values = dict(running_mean=mean, running_var=variance)
+    if mode == 'convert':
+        source = layer.running_mean, layer.running_var
+        values['weight'], values['bias'] = convert_parameters(layer.weight, layer.bias, *source, mean, variance, layer.eps)
+    return values
+
+
+def _write(layers: dict[str, nn.Module], values: dict[str, dict[str, Tensor]]) -> None:
+    """Copy values into the tensors that are there."""
+    with torch.no_grad():
+        for name, layer in layers.items():
+            for key, value in values[name].items():
+                getattr(layer, key).copy_(value)
+
+
+def _verify(model: nn.Module, found: Estimate, forward: Callable, amp: bool) -> tuple[float, float]:
+    """Relative L2 difference of the worst output tensor on the last batch, over all ranks, and what rounding explains."""
+    batch, expected = found.last
+    device = next(model.parameters()).device
+    with preserved_modes(model), torch.no_grad(), precision(device, amp):
+        model.eval()
+        received = forward(batch)
+    error, allowed = 0.0, 0.0
+    for old, new in zip(_floats(expected), _floats(received), strict=True):
+        difference = (new.double() - old.double()).norm() / old.double().norm().clamp(min=torch.finfo(old.dtype).tiny)
+        error = max(error, difference.item()) if difference.isfinite() else float('inf')
+        tf32 = old.is_cuda and (torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
+        tolerance = TOLERANCES.get(old.dtype, HALF_TOLERANCE)
+        allowed = max(allowed, TF32_TOLERANCE if tf32 and old.dtype == torch.float32 else tolerance)
+    return largest(error, device), HALF_TOLERANCE if amp else allowed
+
+
+def _floats(output: Any) -> list[Tensor]:
+    """All floating point tensors in nested tuples, lists and dicts."""
+    if isinstance(output, Tensor):
+        return [output] if output.is_floating_point() else []
+    if isinstance(output, dict):
+        output = output.values()
+    elif not isinstance(output, tuple | list):
+        return []
+    return [tensor for part in output for tensor in _floats(part)]

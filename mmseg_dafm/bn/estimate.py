@@ -1,0 +1,152 @@
+"""Target statistics of every batch norm layer in one pass in test mode."""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mmseg_dafm.bn.across_ranks import check_equal_lengths, join_estimators, join_moments, world_size
+from mmseg_dafm.bn.estimators import ESTIMATORS
+from mmseg_dafm.bn.layers import is_sync_batch_norm, preserved_modes
+from mmseg_dafm.bn.moments import batch_moments
+
+
+class Estimate(NamedTuple):
+    """Target statistics and what the pass left behind.
+
+    Attributes:
+        statistics: name -> (M_t, S_t), ``(C,)`` each, float64; only of layers that saw data.
+        batches: name -> number of batches that the layer saw, over all ranks.
+        num_batches: number of batches that this rank's model saw.
+        last: the last batch and the model's output for it.
+    """
+
+    statistics: dict[str, tuple[Tensor, Tensor]]
+    batches: dict[str, int]
+    num_batches: int
+    last: tuple[Any, Any]
+
+
+def first_input(model: nn.Module) -> Callable[[Any], Any]:
+    """Call a plain torch model on a batch, or on the first element of a tuple or list (images, labels)."""
+    device = next(model.parameters()).device
+
+    def forward(batch: Any) -> Any:
+        images = batch[0] if isinstance(batch, tuple | list) else batch
+        return model(images.to(device))
+
+    return forward
+
+
+def precision(device: torch.device, amp: bool) -> AbstractContextManager:
+    """The autocast that is active outside with ``amp``, else none."""
+    return nullcontext() if amp else torch.autocast(device.type, enabled=False)
+
+
+def estimate_statistics(
+    model: nn.Module,
+    batches: Iterable,
+    layers: dict[str, nn.Module],
+    estimator: str = 'batch',
+    forward: Callable[[Any], Any] | None = None,
+    num_batches: int | None = None,
+    amp: bool = False,
+) -> Estimate:
+    """Estimate M_t and S_t of ``layers`` in one pass over target batches.
+
+    In test mode the input of each layer depends on the source's parameters and statistics alone, so one pass serves all
+    layers, and converting them afterwards changes nothing about what was estimated. Train mode would normalise each
+    layer's input by the batch and estimate another network. Weights, buffers, train/eval flags and hooks are left as
+    they were found; nothing but the accumulators (float64, mean and variance per channel) is kept.
+
+    With a process group, every rank passes its own batches and all ranks get the same result: SyncBN layers estimate
+    from the global batch, as in training, and ordinary ones from each rank's own.
+
+    Args:
+        model: The network.
+        batches: Target training batches, of the size and with the augmentation of training.
+        layers: name -> layer, from :func:`mmseg_dafm.bn.select_layers`.
+        estimator: ``'batch'`` (equation 3) or ``'pooled'``.
+        forward: Runs the model on a batch; None calls it on the batch, or on the first element of a tuple.
+        num_batches: How many batches to take; None takes all.
+        amp: Run under the autocast that is active outside; False computes in the weights' own precision.
+
+    Raises:
+        ValueError: Unknown estimator, no batches, a layer that cannot be estimated, no layer that saw data, or
+            statistics that are not finite. The model is unchanged.
+
+    Source: DAFT, algorithm 1.
+    """
+    if estimator not in ESTIMATORS:
+        raise ValueError(f'estimator={estimator!r} is unknown: use one of {sorted(ESTIMATORS)}.')
+    if num_batches is not None and num_batches < 1:
+        raise ValueError(f'num_batches must be at least 1, or None for all, got {num_batches}.')
+    device = next(iter(layers.values())).running_mean.device
+    estimators = {name: ESTIMATORS[estimator]() for name in layers}
+    synced = {name for name in layers if estimator == 'batch' and is_sync_batch_norm(layers[name]) and world_size() > 1}
+    pending: list = []
+
+    def watch(name: str) -> Callable:
+        def hook(_, inputs: tuple) -> None:
+            moments = batch_moments(inputs[0])
+            if name in synced:
+                pending.append((name, moments))
+            else:
+                _add(estimators[name], name, moments)
+
+        return hook
+
+    check_equal_lengths(len(batches) if hasattr(batches, '__len__') else None, device)
+    forward = forward or first_input(model)
+    seen, batch, output = 0, None, None
+    handles = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
+    try:
+        with preserved_modes(model), torch.no_grad(), precision(device, amp):
+            model.eval()
+            for batch in islice(batches, num_batches):
+                output = None  # not alive together with the next one
+                output = forward(batch)
+                joined = join_moments([moments for _, moments in pending])
+                for (name, _), moments in zip(pending, joined, strict=True):
+                    _add(estimators[name], name, moments)
+                pending.clear()
+                seen += 1
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not seen:
+        raise ValueError('there were no target batches to estimate the statistics from: the loader is empty.')
+    join_estimators(estimators, {name: layer.running_mean.numel() for name, layer in layers.items()}, device)
+    statistics = {name: _result(each, name) for name, each in estimators.items() if each.batches}
+    if not statistics:
+        raise ValueError(
+            f'none of the {len(layers)} batch norm layers saw data in the forward pass: they are not used, or their forward '
+            'is bypassed (efficient_conv_bn_eval: switch it off).'
+        )
+    return Estimate(statistics, {name: estimators[name].batches for name in statistics}, seen, (batch, output))
+
+
+def _add(estimator, name: str, moments) -> None:
+    """Count a batch in; an error names the layer."""
+    try:
+        estimator.add(moments)
+    except ValueError as error:
+        raise ValueError(f'batch norm layer {name} {error}.') from None
+
+
+def _result(estimator, name: str) -> tuple[Tensor, Tensor]:
+    """A layer's statistics, checked."""
+    try:
+        mean, variance = estimator.result()
+    except ValueError as error:
+        raise ValueError(f'batch norm layer {name} {error}.') from None
+    broken = ~(mean.isfinite() & variance.isfinite())
+    if broken.any():
+        raise ValueError(
+            f'the target statistics of batch norm layer {name} are not finite in {int(broken.sum())} of {len(broken)} channels: '
+            'the network overflows on this data; check the images, their normalisation and the weights. Nothing was changed.'
+        )
+    return mean, variance

@@ -1,0 +1,109 @@
+"""What a conversion did, in numbers."""
+
+from dataclasses import asdict, dataclass, field
+
+from torch import Tensor
+
+from mmseg_dafm.bn.equations import gain_ratio, mean_shift
+
+
+@dataclass
+class LayerReport:
+    """One converted layer.
+
+    Attributes:
+        channels: C.
+        batches: Batches seen, over all ranks.
+        ratio_min: Smallest gamma_t / gamma_s.
+        ratio_median: Median gamma_t / gamma_s.
+        ratio_max: Largest gamma_t / gamma_s.
+        shift_median: Median abs(M_t - M_s) in standard deviations of the source.
+        shift_max: Largest abs(M_t - M_s) in standard deviations of the source.
+        kept: Channels that were left alone, their ratio lying beyond ``max_ratio``.
+    """
+
+    channels: int
+    batches: int
+    ratio_min: float
+    ratio_median: float
+    ratio_max: float
+    shift_median: float
+    shift_max: float
+    kept: int = 0
+
+
+def layer_report(
+    source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor], eps: float, batches: int, kept: int
+) -> LayerReport:
+    """Summarise one layer's source and target statistics, ``(C,)`` each."""
+    ratio = gain_ratio(source[1], target[1], eps)
+    shift = mean_shift(source[0], source[1], target[0], eps)
+    values = (ratio.min(), ratio.median(), ratio.max(), shift.median(), shift.max())
+    return LayerReport(len(ratio), batches, *(value.item() for value in values), kept)
+
+
+@dataclass
+class ConversionReport:
+    """A whole conversion; ``print`` it, or store :meth:`to_dict` as JSON.
+
+    Attributes:
+        mode: ``'convert'`` or ``'stats'``.
+        estimator: ``'batch'`` or ``'pooled'``.
+        source_weight: Weight of the source statistics in the mixture.
+        num_batches: Batches per rank.
+        world_size: Ranks.
+        layers: name -> :class:`LayerReport`, converted layers in the order of the model.
+        skipped: name -> reason.
+        notes: name -> remark.
+        verify_error: Largest relative L2 difference of an output on one batch, after against before; None if not
+            verified.
+    """
+
+    mode: str
+    estimator: str
+    source_weight: float
+    num_batches: int
+    world_size: int
+    layers: dict[str, LayerReport]
+    skipped: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    verify_error: float | None = None
+
+    def to_dict(self) -> dict:
+        """Plain numbers, strings and dicts."""
+        return asdict(self)
+
+    @property
+    def summary(self) -> dict[str, float]:
+        """Over all layers: numbers of layers and channels, extremes and medians."""
+        layers = list(self.layers.values())
+        middle = lambda values: sorted(values)[len(values) // 2]  # noqa: E731
+        return dict(
+            layers=len(layers),
+            channels=sum(layer.channels for layer in layers),
+            ratio_min=min(layer.ratio_min for layer in layers),
+            ratio_median=middle([layer.ratio_median for layer in layers]),
+            ratio_max=max(layer.ratio_max for layer in layers),
+            shift_median=middle([layer.shift_median for layer in layers]),
+            shift_max=max(layer.shift_max for layer in layers),
+            kept_channels=sum(layer.kept for layer in layers),
+        )
+
+    def __str__(self) -> str:
+        """Text table of the layers, and a sentence on the rest."""
+        head = f'{"layer":<44}{"C":>6}{"batches":>9}{"gamma ratio min":>17}{"median":>9}{"max":>9}{"shift/sigma":>13}{"max":>9}'
+        rows = [
+            f'{name[-43:]:<44}{each.channels:>6}{each.batches:>9}{each.ratio_min:>17.3g}{each.ratio_median:>9.3g}'
+            f'{each.ratio_max:>9.3g}{each.shift_median:>13.3g}{each.shift_max:>9.3g}'
+            for name, each in self.layers.items()
+        ]
+        total = self.summary
+        lines = [head, *rows, f'{total["layers"]} layers, {total["channels"]} channels: {self.mode}, estimator {self.estimator}']
+        lines[-1] += f', {self.num_batches} batches on each of {self.world_size} ranks' if self.world_size > 1 else ''
+        if self.verify_error is not None:
+            lines.append(f'output in test mode, after against before: relative difference {self.verify_error:.2g}')
+        lines += [f'skipped {name}: {reason}' for name, reason in self.skipped.items()]
+        lines += [f'note on {name}: {remark}' for name, remark in self.notes.items()]
+        if total['kept_channels']:
+            lines.append(f'{total["kept_channels"]} channels kept their source statistics, their ratio being beyond max_ratio')
+        return '\n'.join(lines)

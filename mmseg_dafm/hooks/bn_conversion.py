@@ -1,0 +1,197 @@
+"""BNConversionHook: DAFT's batch norm conversion before the first training iteration."""
+
+import json
+import logging
+import os.path as osp
+from collections.abc import Sequence
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.runner.checkpoint import get_state_dict, save_checkpoint
+from mmseg.registry import HOOKS
+from torch import nn
+
+from mmseg_dafm.analysis.bn_picture import draw_conversion
+from mmseg_dafm.bn import ConversionReport, convert_bn
+from mmseg_dafm.files import replacing
+from mmseg_dafm.hooks.target_batches import TrackedBatches, build_target_loader, model_forward
+from mmseg_dafm.rng import preserved_rng
+
+MARK = 'daft_bn'
+CHECKPOINT, REPORT, PICTURE = 'daft_converted.pth', 'bn_conversion.json', 'bn_conversion.png'
+
+
+@HOOKS.register_module()
+class BNConversionHook(Hook):
+    """Convert the batch norm layers of a pretrained model to the training set before training starts.
+
+    One pass over the training set, in test mode and on a loader of its own, estimates the target statistics; gamma and
+    beta are rewritten so that the model computes the same function in test mode (:func:`mmseg_dafm.bn.convert_bn`). It
+    runs at ``before_train``, when weights are loaded and the optimizer holds the parameters. Random number generators
+    are restored, so that runs with and without the hook see the same batches. With several processes each takes its
+    share of the images, and all end with the same bits.
+
+    Written to the work dir: ``daft_converted.pth`` (the converted weights), ``bn_conversion.json`` (per layer) and
+    ``bn_conversion.png``; the record also travels in the checkpoints, which is how a resumed run knows not to convert a
+    second time.
+
+    Args:
+        modules: Parts to convert. The default is what is pretrained in the usual case; a fresh head must stay out, and
+            layers that look untrained are skipped anyway. After ``load_from`` of a whole segmentor:
+            ``('backbone', 'neck', 'decode_head')``.
+        estimator: ``'batch'`` (the paper's equation 3), or ``'pooled'`` where batches hold a single image.
+        mode: ``'convert'`` (DAFT), or ``'stats'``: statistics alone (AdaBN, precise BN), which changes the function.
+        num_batches: Batches per process; None takes one epoch.
+        source_weight: Weight of the source statistics in the written ones, in [0, 1].
+        max_ratio: Channels whose gamma would change by more than this factor are left alone; None for no limit.
+        forward: How to run the model: ``'auto'``, ``'extract_feat'``, ``'tensor'`` or ``'loss'``.
+        dataloader: Config of another loader of target images; None takes ``train_dataloader`` of the run.
+        amp: Estimate in bfloat16 or float16 as training does, instead of float32.
+        verify: Compare the model's output before and after on one batch.
+        seed: Of the order of images.
+
+    Raises:
+        ValueError: For what :func:`mmseg_dafm.bn.convert_bn` refuses; the model is unchanged and no time was spent.
+        RuntimeError: If verification fails.
+
+    Source: DAFT, algorithm 1.
+    """
+
+    # before hooks that keep a copy of the weights that training starts from
+    priority = 'VERY_HIGH'
+
+    def __init__(
+        self,
+        modules: Sequence[str] = ('backbone',),
+        estimator: str = 'batch',
+        mode: str = 'convert',
+        num_batches: int | None = None,
+        source_weight: float = 0.0,
+        max_ratio: float | None = None,
+        forward: str = 'auto',
+        dataloader: dict | None = None,
+        amp: bool = False,
+        verify: bool = True,
+        seed: int = 0,
+    ) -> None:
+        if isinstance(modules, str):
+            raise ValueError(f'BNConversionHook: modules must be a list of parts, got the string {modules!r}.')
+        self.modules, self.forward, self.dataloader, self.seed, self.amp = tuple(modules), forward, dataloader, seed, amp
+        self.options = dict(mode=mode, estimator=estimator, num_batches=num_batches, source_weight=source_weight)
+        self.options.update(max_ratio=max_ratio, verify=verify)
+        self.record: dict | None = None
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Remember whether the loaded weights were converted before."""
+        self.record = (checkpoint.get('meta') or {}).get(MARK)
+
+    def before_train(self, runner) -> None:
+        """Convert, unless this run goes on after a conversion."""
+        if runner.iter > 0:
+            if self.record is None:
+                print_log(
+                    f'BNConversionHook: resumed at iteration {runner.iter} from a run that was never converted; converting in '
+                    'the middle of training would mislead the optimizer, so nothing is done',
+                    'current', logging.WARNING,
+                )  # fmt: skip
+            else:
+                print_log('BNConversionHook: the run was converted at its start; nothing to do', 'current')
+            return
+        if self.record is not None:
+            print_log(
+                'BNConversionHook: the loaded weights were converted before, in another run; they are converted again to this '
+                "run's data, which keeps the function",
+                'current', logging.WARNING,
+            )  # fmt: skip
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        with preserved_rng():
+            loader = self.loader(runner)
+            report = self.convert(model, loader)
+        source = runner._load_from or _initial_weights(model)
+        self.record = {**report.to_dict(), 'batch_size': loader.batch_size, 'source': source, 'modules': list(self.modules)}
+        runner.message_hub.update_info(MARK, self.record)
+        print_log(f'batch norm conversion:\n{report}', 'current')
+        if is_main_process():
+            self.write(runner, model, report)
+
+    def loader(self, runner):
+        """The loader of target images."""
+        source = self.dataloader or runner.cfg.get('train_dataloader')
+        return build_target_loader(source if isinstance(source, dict) else runner.train_dataloader, self.seed)
+
+    def convert(self, model: nn.Module, loader) -> ConversionReport:
+        """Convert an unwrapped model on the batches of a loader."""
+        _refuse_sharded(model)
+        device = next(model.parameters()).device
+        say = (lambda line: print_log(line, 'current')) if is_main_process() else None
+        batches = TrackedBatches(loader, self.options['num_batches'], say)
+        with torch.autocast(device.type, enabled=self.amp, dtype=_half(device) if self.amp else None):
+            return convert_bn(
+                model,
+                batches,
+                self.modules,
+                forward=model_forward(model, self.modules, self.forward),
+                amp=self.amp,
+                **self.options,
+            )
+
+    def write(self, runner, model: nn.Module, report: ConversionReport) -> None:
+        """Save the converted weights, the report and the picture, and log scalars."""
+        meta = {
+            MARK: self.record,
+            'cfg': runner.cfg.pretty_text,
+            'experiment_name': runner.experiment_name,
+            'iter': 0,
+            'epoch': 0,
+        }
+        dataset = runner.train_dataloader.dataset
+        if hasattr(dataset, 'metainfo'):
+            meta['dataset_meta'] = dataset.metainfo
+        target = osp.join(runner.work_dir, CHECKPOINT)
+        with replacing(target) as path:
+            save_checkpoint({'meta': meta, 'state_dict': get_state_dict(model)}, str(path))
+        with replacing(osp.join(runner.work_dir, REPORT)) as path:
+            path.write_text(json.dumps(self.record, indent=1))
+        with replacing(osp.join(runner.work_dir, PICTURE)) as path:
+            draw_conversion(report, path)
+        scalars = {f'{MARK}/{key}': value for key, value in report.summary.items()}
+        if report.verify_error is not None:
+            scalars[f'{MARK}/verify_error'] = report.verify_error
+        runner.visualizer.add_scalars(scalars, step=0)
+        print_log(f'converted weights: {target}', 'current')
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Put the record into the checkpoint."""
+        if self.record is not None:
+            checkpoint['meta'][MARK] = self.record
+
+
+def _half(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device has it, else float16."""
+    return torch.bfloat16 if device.type == 'cpu' or torch.cuda.is_bf16_supported() else torch.float16
+
+
+def _initial_weights(model: nn.Module) -> str | None:
+    """The checkpoint that the backbone, or the model, was initialised from; None if no config says."""
+    for part in (getattr(model, 'backbone', None), model):
+        init = getattr(part, 'init_cfg', None)
+        if isinstance(init, dict) and init.get('checkpoint'):
+            return str(init['checkpoint'])
+    return None
+
+
+def _refuse_sharded(model: nn.Module) -> None:
+    """Refuse models whose parameters are spread over ranks.
+
+    Raises:
+        ValueError: Naming the wrapper.
+    """
+    for module in model.modules():
+        if type(module).__name__ in ('FullyShardedDataParallel', 'MMFullyShardedDataParallel', 'DeepSpeedEngine'):
+            raise ValueError(
+                f'BNConversionHook cannot convert a model inside {type(module).__name__}: convert offline with '
+                'tools/model_converters/convert_bn.py and start from its output.'
+            )

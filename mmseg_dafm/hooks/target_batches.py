@@ -1,0 +1,110 @@
+"""A data loader of our own over the training set, and the forward pass that batch norm is estimated with."""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from mmengine.dataset import DefaultSampler
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mmseg_dafm.progress import track
+
+FORWARDS = ('auto', 'extract_feat', 'tensor', 'loss')
+# parts that extract_feat runs; everything else needs the heads to run, too
+FEATURE_PARTS = ('backbone', 'neck')
+
+
+def build_target_loader(source: dict | DataLoader, seed: int) -> DataLoader:
+    """Build a loader of the training set that shares nothing with the loader of the training loop.
+
+    Its batches have the size and the pipeline of training; an epoch is shuffled and whole, its smaller last batch left out.
+    (mmengine's InfiniteSampler is one generator: a second iterator over the training loop's own loader ends the first.)
+
+    Args:
+        source: A dataloader config, or a loader that was built already, whose dataset is then shared.
+        seed: Of the order of images, equal on all ranks.
+
+    Raises:
+        ValueError: If the training set has fewer images than one batch per rank.
+    """
+    if isinstance(source, DataLoader):
+        sampler = DefaultSampler(source.dataset, shuffle=True, seed=seed)
+        workers = dict(num_workers=source.num_workers, collate_fn=source.collate_fn, worker_init_fn=source.worker_init_fn)
+        size = source.batch_size or source.batch_sampler.batch_size
+        loader = DataLoader(source.dataset, batch_size=size, sampler=sampler, drop_last=True, **workers)
+    else:
+        cfg = copy.deepcopy(source)
+        # an epoch of the whole set, in batches of the training's size
+        for key in ('num_batch_per_epoch', 'batch_sampler'):
+            cfg.pop(key, None)
+        cfg.update(sampler=dict(type='DefaultSampler', shuffle=True), persistent_workers=False, drop_last=True)
+        loader = Runner.build_dataloader(cfg, seed=seed)
+    if not len(loader):
+        raise ValueError(
+            f'the training set gives no full batch: {len(loader.sampler)} images per rank, batch_size={loader.batch_size}; '
+            'lower train_dataloader.batch_size.'
+        )
+    return loader
+
+
+def model_forward(model: nn.Module, modules: Sequence[str] | None, kind: str = 'auto') -> Callable[[Any], Any]:
+    """Preprocess a batch as in training and run the model on it.
+
+    Training's preprocessing pads to the crop size, and the padding is part of what batch norm sees.
+
+    Args:
+        model: An mmengine model (unwrapped).
+        modules: The parts that must run.
+        kind: ``'extract_feat'`` (backbone and neck), ``'tensor'``, ``'loss'`` (all heads), or ``'auto'``: the first that
+            runs the parts, and that the model has.
+
+    Raises:
+        ValueError: Unknown kind, or no ``extract_feat``.
+    """
+    if kind not in FORWARDS:
+        raise ValueError(f'forward={kind!r} is unknown: use one of {FORWARDS}.')
+    features_do = modules is not None and all(part.split('.')[0] in FEATURE_PARTS for part in modules)
+    if kind == 'auto':
+        segmentor = hasattr(model, 'extract_feat')
+        kind = 'extract_feat' if segmentor and features_do and not takes_domain(model) else 'loss' if segmentor else 'tensor'
+    if kind == 'extract_feat' and not hasattr(model, 'extract_feat'):
+        raise ValueError(f"forward='extract_feat': {type(model).__name__} has no such method; use 'tensor' or 'loss'.")
+
+    def forward(batch: Any) -> Any:
+        data = model.data_preprocessor(batch, True)
+        if kind == 'extract_feat':
+            return model.extract_feat(data['inputs'] if isinstance(data, dict) else data[0])
+        return model(**data, mode=kind) if isinstance(data, dict) else model(*data, mode=kind)
+
+    return forward
+
+
+def takes_domain(model: nn.Module) -> bool:
+    """Whether the features depend on Domino's W, which ``extract_feat`` alone does not compute."""
+    return getattr(model, 'domain_embedding', None) is not None
+
+
+class TrackedBatches:
+    """Batches of a loader that report their progress while they are iterated.
+
+    Args:
+        loader: Anything with a length.
+        limit: Number of batches that will be taken at most; None for all.
+        say: Takes a line for the log; None reports nothing, as on all ranks but the first.
+    """
+
+    def __init__(self, loader: Iterable, limit: int | None, say: Callable[[str], None] | None) -> None:
+        self.loader, self.say = loader, say
+        self.total = len(loader) if limit is None else min(limit, len(loader))
+
+    def __len__(self) -> int:
+        return self.total
+
+    def __iter__(self) -> Iterator:
+        batches = islice(self.loader, self.total)
+        if self.say is None:
+            return batches
+        return track(batches, self.total, 'batch norm statistics', self.say)
