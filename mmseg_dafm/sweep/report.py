@@ -12,7 +12,7 @@ from mmseg_dafm.sweep.plan import Outcome, Trial, axis_value
 
 NAMES = {'feature': 'feature_lr', 'head': 'head_lr', 'tied': 'learning rate'}
 TITLES = {'feature': 'features ($\\eta_\\theta$)', 'head': 'head ($\\eta_w$)', 'tied': 'both'}
-CHOSEN, LINE, DIVERGED = '#c44e52', '#4c72b0', '#7f7f7f'
+CHOSEN, DIVERGED, LINES = '#c44e52', '#7f7f7f', ('#4c72b0', '#dd8452', '#55a868', '#8172b3')
 
 
 def to_dict(outcome: Outcome, options: list[str], settings: Mapping) -> dict:
@@ -55,31 +55,29 @@ def draw(outcome: Outcome, axes: list[str], metric: str, title: str) -> Figure:
 
     Args:
         outcome: the sweep.
-        axes: the axes of its steps, each drawn once.
+        axes: the axis of each step; each axis is drawn once, with the lines that its steps went along.
         metric: label of the vertical axis.
         title: title of the picture.
     """
-    axes = list(dict.fromkeys(axes))
-    figure = Figure(figsize=(5.2 * len(axes), 4.2), layout='constrained')
+    shown = list(dict.fromkeys(axes))
+    figure = Figure(figsize=(5.2 * len(shown), 4.2), layout='constrained')
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=11)
-    panels = figure.subplots(1, len(axes), sharey=True, squeeze=False)[0]
+    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     scores = [trial.score for trial in outcome.trials if not trial.diverged]
     floor = min(scores) - max(0.1 * (max(scores) - min(scores)), 1e-3)
-    for panel, axis in zip(panels, axes, strict=True):
-        lines: dict[float, list[Trial]] = {}
-        for trial in outcome.trials:
-            other = 'feature' if axis == 'head' else 'head'
-            # tied rates form one line
-            lines.setdefault(0.0 if axis == 'tied' else axis_value(trial.point, other), []).append(trial)
-        lines = {other: line for other, line in lines.items() if len(line) > 1 or len(outcome.trials) == 1}
-        for number, (other, line) in enumerate(lines.items()):
+    for panel, axis in zip(panels, shown, strict=True):
+        other = {'feature': 'head', 'head': 'feature', 'tied': 'tied'}[axis]
+        # tied rates form one line; else a line has one value of the other rate
+        where = [0.0 if axis == 'tied' else axis_value(trial.point, other) for trial in outcome.trials]
+        walked = {value for value, trial in zip(where, outcome.trials, strict=True) if axes[trial.step - 1] == axis}
+        for number, value in enumerate(sorted(walked, reverse=True)):
+            line = [trial for place, trial in zip(where, outcome.trials, strict=True) if place == value]
             line.sort(key=lambda trial: axis_value(trial.point, axis))
             alive = [trial for trial in line if not trial.diverged]
-            label = None if axis == 'tied' else f'{NAMES["feature" if axis == "head" else "head"]}={other:g}'
-            shade = 1 - 0.5 * number / len(lines)
+            label = None if axis == 'tied' else f'{NAMES[other]}={value:g}'
             rates = [axis_value(trial.point, axis) for trial in alive]
-            panel.plot(rates, [trial.score for trial in alive], 'o-', color=LINE, alpha=shade, label=label)
+            panel.plot(rates, [trial.score for trial in alive], 'o-', color=LINES[number % len(LINES)], label=label)
             lost = [axis_value(trial.point, axis) for trial in line if trial.diverged]
             panel.plot(lost, [floor] * len(lost), 'x', color=DIVERGED, markersize=9, mew=2)
         chosen = outcome.chosen

@@ -164,3 +164,5 @@ def test_the_picture_has_a_logarithmic_panel_per_rate_and_marks_choice_and_diver
         ]
     crosses = [line for line in figure.axes[0].lines if line.get_marker() == 'x' and len(line.get_xdata())]
     assert [list(line.get_xdata()) for line in crosses] == [[0.1]]
+    drawn = [len(line.get_xdata()) for line in figure.axes[1].lines if line.get_marker() == 'o']
+    assert drawn == [2], 'only the line that a step went along: head_lr at feature_lr=0.01'
