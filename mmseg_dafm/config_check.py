@@ -1,4 +1,4 @@
-"""Whether the files that a config names exist: asked before anything is built."""
+"""Whether the files that a config names exist and its schedule keeps to its learning rates: asked before anything is built."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import NamedTuple
 from mmengine.config import Config, ConfigDict
 
 from mmseg_dafm.models.domain.embedding_file import embed_command
+from mmseg_dafm.optim.schedule_check import check_rates
 from mmseg_dafm.run_config import for_each_dataset
 
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -23,11 +24,14 @@ class Missing(NamedTuple):
 
 
 def check_config(cfg: Config, dataloaders: Sequence[str] = DATALOADERS) -> None:
-    """Raise if `missing_files` finds anything.
+    """Raise if `missing_files` finds anything, or `check_rates` for a config that is to train.
 
     Raises:
         FileNotFoundError: With one line per missing file or folder.
+        ValueError: As `check_rates`.
     """
+    if 'train_dataloader' in dataloaders:
+        check_rates(cfg)
     problems = list(missing_files(cfg, dataloaders))
     if problems:
         raise FileNotFoundError('\n'.join(map(str, problems)))

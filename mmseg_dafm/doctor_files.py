@@ -114,7 +114,7 @@ def check_hub_cache() -> Iterator[Check]:
 
 
 def check_config_files(path: str) -> Iterator[Check]:
-    """Check that every file and folder named by a config exists."""
+    """Check that every file and folder named by a config exists, and that its schedule keeps to its learning rates."""
     if not Path(path).is_file():
         yield Check(f'config {path}', 'not there', 'a config file', False, fix='correct the path')
         return
@@ -125,9 +125,11 @@ def check_config_files(path: str) -> Iterator[Check]:
     from mmengine.config import Config
 
     from mmseg_dafm.config_check import missing_files
+    from mmseg_dafm.optim.schedule_check import check_rates
 
     try:
-        problems = list(missing_files(Config.fromfile(path)))
+        cfg = Config.fromfile(path)
+        problems = list(missing_files(cfg))
     except Exception as error:  # noqa: BLE001 (a config is a program)
         yield Check(f'config {path}', f'{type(error).__name__}: {error}', 'a config that loads', False, fix='mend the config')
         return
@@ -135,3 +137,8 @@ def check_config_files(path: str) -> Iterator[Check]:
         yield Check(f'config {path}', problem.what, 'present', False, fix=problem.fix)
     if not problems:
         yield Check(f'config {path}', 'every file that it names', 'present', True)
+    try:
+        check_rates(cfg)
+    except ValueError as error:
+        found, _, fix = str(error).partition(': ')
+        yield Check(f'config {path}', found, 'rates that never rise above their intent', False, fix=fix)

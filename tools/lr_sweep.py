@@ -26,6 +26,7 @@ from mmengine.registry import init_default_scope
 
 from mmseg_dafm.config_check import check_config
 from mmseg_dafm.files import replacing
+from mmseg_dafm.optim import schedule_check
 from mmseg_dafm.sweep import plan, trial_config, trial_run
 from mmseg_dafm.sweep.report import write_report
 from mmseg_dafm.sweep.split import hold_out
@@ -109,6 +110,8 @@ def run(args: argparse.Namespace) -> None:
     start = plan.Point(0.0, args.fixed_head_lr)
     # a config that cannot take these rates is refused before anything is trained
     trial_config.rate_options(cfg, start.moved(steps[0].axis, steps[0].values[0]))
+    smallest = {f'the smallest {step.axis} rate': min(step.values) for step in steps}
+    schedule_check.check_schedule(smallest, cfg.get('param_scheduler') or [], cfg.train_cfg.max_iters)
     out = (args.out or Path('work_dirs') / f'sweep_{Path(args.config).stem}').resolve()
     config, iterations = save_config(cfg, out), cfg.train_cfg.max_iters
     free, begin = devices(args.jobs), time.time()

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from mmengine.config import Config, ConfigDict
 
+from mmseg_dafm.optim.schedule_check import DAFT
 from mmseg_dafm.sweep.plan import Point
 
-DAFT = 'DAFTOptimWrapperConstructor'
 CHECKPOINTS_PER_TRIAL = 4
 LOGS_PER_TRIAL = 20
 

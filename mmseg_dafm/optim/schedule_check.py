@@ -1,0 +1,157 @@
+"""Whether a schedule ever raises a group's learning rate above what was meant, found by running it without a model."""
+
+import copy
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmseg.registry import PARAM_SCHEDULERS
+
+DAFT = 'DAFTOptimWrapperConstructor'
+# rounding of a schedule that multiplies its way through the training
+TOLERANCE = 1e-6
+# the keys of schedulers that set a value for all groups at once
+KEYS = ('eta_min', 'eta_max', 'start_factor', 'end_factor', 'factor', 'gamma', 'base_value')
+FLOORS = ('eta_min', 'eta_max')
+
+
+def check_rates(cfg: Config) -> None:
+    """Refuse a config whose schedule raises one of DAFT's two rates; warn if it raises a group of another constructor.
+
+    Args:
+        cfg: a training config. One without schedule or without different rates passes.
+
+    Raises:
+        ValueError: As :func:`check_schedule`, for configs with ``DAFTOptimWrapperConstructor``.
+    """
+    schedulers, loop, wrapper = cfg.get('param_scheduler'), cfg.get('train_cfg') or {}, cfg.get('optim_wrapper') or {}
+    rates, length = intended_rates(wrapper), loop.get('max_iters') or loop.get('max_epochs')
+    is_daft = wrapper.get('constructor') == DAFT
+    if not schedulers or not length or not rates or (not is_daft and len(set(rates.values())) == 1):
+        return
+    try:
+        # a loop that counts epochs is looked at with one iteration in each
+        check_schedule(rates, schedulers, length, epoch_length=None if loop.get('max_iters') else 1)
+    except ValueError as error:
+        if is_daft:
+            raise
+        print_log(str(error), 'current', logging.WARNING)
+
+
+def intended_rates(wrapper: Mapping) -> dict[str, float]:
+    """The learning rates that an ``optim_wrapper`` config gives its groups.
+
+    Args:
+        wrapper: with absolute rates (``feature_lr``, ``head_lr``, ``custom_keys.<name>.lr``) or factors of the optimizer's
+            ``lr`` (``<anything>lr_mult``, ``custom_keys.<name>.lr_mult``) in ``paramwise_cfg``.
+
+    Returns:
+        Rates above 0 by key; ``optimizer.lr`` is among them if there is one.
+    """
+    paramwise, base = wrapper.get('paramwise_cfg') or {}, (wrapper.get('optimizer') or {}).get('lr')
+    rates = {key: paramwise[key] for key in ('feature_lr', 'head_lr') if key in paramwise}
+    if _is_rate(base):
+        rates['optimizer.lr'] = base
+        rates.update({key: base * value for key, value in paramwise.items() if key.endswith('lr_mult')})
+        for name, keys in (paramwise.get('custom_keys') or {}).items():
+            rates[f'custom_keys.{name}'] = keys.get('lr', base) * keys.get('lr_mult', 1.0)
+    return {key: rate for key, rate in rates.items() if _is_rate(rate)}
+
+
+def _is_rate(value: object) -> bool:
+    """Whether a value is a positive number; what else a config may hold is refused where the optimizer is built."""
+    return isinstance(value, int | float) and value > 0
+
+
+def simulate(
+    rates: Mapping[str, float], schedulers: Mapping | Sequence[Mapping], max_iters: int, epoch_length: int | None = None
+) -> np.ndarray:
+    """The learning rates that mmengine's schedulers give in each iteration.
+
+    Args:
+        rates: group -> its rate as the optimizer is built.
+        schedulers: the config's ``param_scheduler``.
+        max_iters: number of iterations.
+        epoch_length: iterations of an epoch. None is for loops that count iterations: there, schedulers that count
+            epochs do not move, and those with ``convert_to_iter_based`` are left out.
+
+    Returns:
+        (max_iters, groups), groups in the order of ``rates``.
+    """
+    values = np.empty((max_iters, len(rates)))
+    for iteration, _, found in _walk(rates, schedulers, max_iters, epoch_length):
+        values[iteration] = found
+    return values
+
+
+def check_schedule(
+    rates: Mapping[str, float], schedulers: Mapping | Sequence[Mapping], max_iters: int, epoch_length: int | None = None
+) -> None:
+    r"""Refuse schedules under which a group's rate exceeds the rate that it was given.
+
+    mmengine's ``eta_min`` is one absolute number for all groups. A group with :math:`\eta_\theta < \eta_{min}` is led
+    *up* to it: 3e-5 becomes 1e-4 with mmseg's customary ``eta_min=1e-4``. Warming up from below is fine.
+
+    Args:
+        rates: as for :func:`simulate`.
+        schedulers: as for :func:`simulate`.
+        max_iters: as for :func:`simulate`.
+        epoch_length: as for :func:`simulate`.
+
+    Raises:
+        ValueError: Naming the scheduler, its key, the group, both rates and the remedy.
+    """
+    names, meant = list(rates), np.array(list(rates.values()))
+    peak, culprit = meant.copy(), {}
+    for _, scheduler, found in _walk(rates, schedulers, max_iters, epoch_length):
+        for group in np.flatnonzero(found > meant * (1 + TOLERANCE)):
+            culprit.setdefault(group, scheduler)
+        peak = np.maximum(peak, found)
+    if not culprit:
+        return
+    group = max(culprit, key=lambda index: peak[index] / max(meant[index], 1e-300))
+    number = culprit[group]
+    cfg = _as_list(schedulers)[number]
+    key = next((key for key in KEYS if cfg.get(key)), None)
+    cause = f'{key}={cfg[key]} counts for every group' if key else 'it does not keep to the rates of the groups'
+    remedy = (
+        "set eta_min=0 or use mmseg's PolyLRRatio with eta_min_ratio" if key in FLOORS or not key else f'keep {key} at or below 1'
+    )
+    raise ValueError(
+        f'param_scheduler[{number}] {cfg["type"]} raises the rate of {names[group]} from {meant[group]:g} to {peak[group]:g}, '
+        f'because {cause}: {remedy}.'
+    )
+
+
+def _as_list(schedulers: Mapping | Sequence[Mapping]) -> list[Mapping]:
+    return [schedulers] if isinstance(schedulers, Mapping) else list(schedulers)
+
+
+def _walk(
+    rates: Mapping[str, float], schedulers: Mapping | Sequence[Mapping], max_iters: int, epoch_length: int | None
+) -> Iterator[tuple[int, int | None, np.ndarray]]:
+    """Yield iteration, number of the scheduler that moved, and all rates: once per iteration and once per movement."""
+    groups = [dict(params=[torch.zeros(1, requires_grad=True)], lr=rate) for rate in rates.values()]
+    optimizer = torch.optim.SGD(groups, lr=1.0, momentum=0.9)
+    read = lambda: np.array([group['lr'] for group in optimizer.param_groups])  # noqa: E731
+    built = []
+    yield 0, None, read()
+    for number, cfg in enumerate(_as_list(schedulers)):
+        by_epoch = cfg.get('by_epoch', True)
+        if epoch_length is None and cfg.get('convert_to_iter_based'):
+            continue
+        end = max_iters // (epoch_length or 1) if by_epoch else max_iters
+        arguments = dict(optimizer=optimizer, epoch_length=epoch_length or 1)
+        built.append((number, PARAM_SCHEDULERS.build({'end': max(1, end), **copy.deepcopy(dict(cfg))}, default_args=arguments)))
+        yield 0, number, read()
+    # mmengine warns of schedulers that move before the optimizer has
+    optimizer.step()
+    for iteration in range(1, max_iters):
+        yield iteration, None, read()
+        for number, scheduler in built:
+            if not scheduler.by_epoch or (epoch_length and iteration % epoch_length == 0):
+                scheduler.step()
+                yield iteration, number, read()
