@@ -102,6 +102,6 @@ def run_trial(config: Path, work_dir: Path, options: Sequence[str], iterations: 
     record = dict(diverged=diverged, results=results or {}, minutes=round((time.time() - start) / 60, 2))
     with replacing(record_file) as temporary:
         temporary.write_text(json.dumps(record))
-    for checkpoint in work_dir.glob('iter_*.pth'):
+    for checkpoint in work_dir.glob('*.pth'):
         checkpoint.unlink()
     return record

@@ -79,6 +79,10 @@ def test_tied_rates_within_a_budget(config, monkeypatch, capsys):
         (['--cfg-options', 'optim_wrapper.constructor=None'], 'has one learning rate: sweep it with --tied'),
         (['--cfg-options', 'train_dataloader.dataset.data_root=nowhere'], "data_root='nowhere'"),
         (['--iters', 0], '--iters must be 1 or more'),
+        (
+            ['--cfg-options', 'param_scheduler.0.eta_min=1e-4'],
+            'raises the rate of the smallest feature rate from 3e-06 to 0.0001',
+        ),
     ],
 )
 def test_bad_input_is_one_sentence_before_any_trial(config, monkeypatch, arguments, message):
