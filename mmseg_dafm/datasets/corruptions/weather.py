@@ -1,0 +1,90 @@
+"""Weather between camera and street: fog, snow, frost on the glass, spatter of water or mud.
+
+Each function takes x in [0, 1] as float32 (H, W, 3), BGR, and returns the same, not yet clipped. Source: Hendrycks and
+Dietterich (2019) for the definitions and the five strengths, in pixels whatever the image's size.
+"""
+
+import cv2
+import numpy as np
+
+from mmseg_dafm.datasets.corruptions.ice import ice
+from mmseg_dafm.datasets.corruptions.kernels import along_line, gaussian
+from mmseg_dafm.datasets.corruptions.plasma import plasma
+
+# thickness, decay of the clouds' detail
+FOG = ((1.5, 2.0), (2.0, 2.0), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4))
+# mean and deviation of the flakes' field, zoom, threshold, half length and width of their fall, share of the image
+SNOW = (
+    (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
+    (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
+    (0.55, 0.3, 4, 0.9, 12, 8, 0.7),
+    (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
+    (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
+)
+# share of the image, share of the ice
+FROST = ((1.0, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))
+# mean and deviation of the liquid's field, its blur, threshold, strength (water) or blur of the edge (mud), mud or water
+SPATTER = (
+    (0.65, 0.3, 4, 0.69, 0.6, False),
+    (0.65, 0.3, 3, 0.68, 0.6, False),
+    (0.65, 0.3, 2, 0.68, 0.5, False),
+    (0.65, 0.3, 1, 0.65, 1.5, True),
+    (0.67, 0.4, 1, 0.65, 1.5, True),
+)
+WATER = np.array([238, 238, 175], np.float32) / 255
+MUD = np.array([20, 42, 63], np.float32) / 255
+
+
+def fog(x: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
+    """``(x + t p) m / (m + t)`` with clouds p, thickness t and the image's brightest value m."""
+    thickness, decay = FOG[severity - 1]
+    brightest = float(x.max())
+    clouds = plasma(x.shape[:2], decay, rng)[..., None]
+    return (x + np.float32(thickness) * clouds) * np.float32(brightest / (brightest + thickness))
+
+
+def snow(x: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
+    """Whiten the image and add flakes that fall along a line between 45 and 135 degrees, and the same upside down."""
+    mean, deviation, zoom, threshold, radius, sigma, share = SNOW[severity - 1]
+    height, width = x.shape[:2]
+    coarse = (int(np.ceil(height / zoom)), int(np.ceil(width / zoom)))
+    field = (mean + deviation * rng.standard_normal(coarse)).astype(np.float32)
+    field = cv2.resize(field, (width, height), interpolation=cv2.INTER_LINEAR)
+    flakes = np.clip(np.where(field < threshold, 0, field), 0, 1)
+    flakes = along_line(flakes, radius, sigma, rng.uniform(-135, -45))[..., None]
+    grey = cv2.cvtColor(x, cv2.COLOR_BGR2GRAY)[..., None]
+    white = share * x + (1 - share) * np.maximum(x, grey * 1.5 + 0.5)
+    return white + flakes + flakes[::-1, ::-1]
+
+
+def frost(x: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
+    """``a x + b i`` with a picture i of ice on a pane.
+
+    Deviation: the publication takes a random part of five photographs; here each pane is drawn, see
+    :func:`mmseg_dafm.datasets.corruptions.ice.ice`.
+    """
+    share, weight = FROST[severity - 1]
+    return np.float32(share) * x + np.float32(weight) * ice(x.shape[:2], rng)
+
+
+def spatter(x: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
+    """Drops on the lens: of water up to severity 3, of mud from 4.
+
+    The drops lie where a blurred random field exceeds a threshold.
+
+    Deviation: a drop of water is lit from above left by the slope of its surface, whose height is the distance from its
+    rim; the publication reaches the same look by edge detection, histogram equalisation and an embossing filter.
+    """
+    mean, deviation, blur, threshold, strength, is_mud = SPATTER[severity - 1]
+    field = mean + deviation * rng.standard_normal(x.shape[:2], np.float32)
+    field = gaussian(field, blur)
+    if is_mud:
+        cover = gaussian((field > threshold).astype(np.float32), strength)[..., None]
+        cover[cover < 0.8] = 0
+        return x * (1 - cover) + MUD * cover
+    drops = (field > threshold).astype(np.uint8)
+    height = np.minimum(cv2.distanceTransform(drops, cv2.DIST_L2, 5), 20)
+    height = gaussian(height, 0.8)
+    slope = cv2.Sobel(height, cv2.CV_32F, 1, 0) + cv2.Sobel(height, cv2.CV_32F, 0, 1)
+    light = drops * np.clip(0.35 + slope / 8, 0, 1)
+    return x + np.float32(strength) * light[..., None] * WATER
