@@ -10,11 +10,12 @@ from mmseg_dafm.datasets.labelmefacade import LabelMeFacadeDataset
 from mmseg_dafm.datasets.real_synthetic_mix import RealSyntheticMix
 from mmseg_dafm.datasets.street_six import StreetSixDataset
 from mmseg_dafm.datasets.toydrive import ToyDriveDataset
-from mmseg_dafm.datasets.transforms import KeepDomainImage, PackDomainInputs
+from mmseg_dafm.datasets.transforms import Corrupt, KeepDomainImage, PackDomainInputs
 
 __all__ = [
     'ACDCDataset',
     'CamVidDataset',
+    'Corrupt',
     'DomainConcatDataset',
     'DomainTagged',
     'EpochIndexSampler',

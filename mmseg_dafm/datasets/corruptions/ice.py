@@ -35,7 +35,7 @@ def ice(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     y = np.abs(np.linspace(-1, 1, height, dtype=np.float32))[:, None]
     x = np.abs(np.linspace(-1, 1, width, dtype=np.float32))[None]
     border = np.maximum(x, y) ** 2
-    cover = np.clip((patches + 0.45 * border - 0.35) * 2.2, 0, 1)
+    cover = np.clip((patches + 0.45 * border - 0.42) * 2.4, 0, 1)
     grain = gaussian(rng.random(shape, np.float32), 0.8)
     rime = cover * (0.35 + 0.4 * grain)
     crystal = np.clip(rime + cover * needles * 0.7, 0, 1)

@@ -1,0 +1,107 @@
+"""A corruption of the image as a transform, the same for an image whoever loads it."""
+
+import hashlib
+import os
+from functools import partial
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmseg.registry import TRANSFORMS
+
+from mmseg_dafm.datasets.corruptions import VERSION, check_corruption, check_image, corrupt
+from mmseg_dafm.datasets.corruptions.cache import cache_path, cached
+from mmseg_dafm.datasets.corruptions.delegate import corrupt_elsewhere, load_imagecorruptions
+
+BACKENDS = ('own', 'imagecorruptions')
+
+
+def image_key(path: str) -> str:
+    """The file name with its last two folders, ``/`` between them: the same on every machine and from every folder."""
+    if '://' not in path:
+        path = os.path.abspath(path)
+    return '/'.join([part for part in path.replace('\\', '/').split('/') if part][-3:])
+
+
+def image_seed(key: str, corruption: str, severity: int, seed: int) -> int:
+    """A number of 64 bits from a hash of what an image's chance depends on: stable across runs, workers and machines."""
+    text = repr((key, corruption, int(severity), int(seed)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), 'little')
+
+
+@TRANSFORMS.register_module()
+class Corrupt(BaseTransform):
+    """Corrupt ``results['img']``, (H, W, 3) uint8 BGR; the label stays as it is.
+
+    Put it right after ``LoadImageFromFile``. The chance of an image comes from a hash of its file name with its last two
+    folders, the corruption, the severity and the seed: order, workers and ranks do not matter. An image without a path
+    is known by its pixels.
+
+    Args:
+        corruption: one of :data:`mmseg_dafm.datasets.corruptions.CORRUPTIONS`.
+        severity: 1 to 5, or 0 for the clean image.
+        seed: another seed gives other noise, flakes and directions.
+        backend: ``'own'``, or ``'imagecorruptions'`` for that package's functions.
+        cache_dir: folder in which corrupted images are kept as PNG files and found again; None keeps none. The key of a
+            file holds everything that its pixels depend on, so that one folder serves all data sets and settings.
+
+    Raises:
+        ValueError: the corruption, the severity or the backend is unknown, or the backend is not installed.
+
+    Source: Hendrycks and Dietterich (2019); the sixteen corruptions that segmentation papers use.
+    """
+
+    def __init__(
+        self,
+        corruption: str,
+        severity: int = 3,
+        seed: int = 0,
+        backend: str = 'own',
+        cache_dir: str | None = None,
+    ) -> None:
+        try:
+            check_corruption(corruption, severity, lowest=0)
+        except ValueError as error:
+            raise ValueError(f'Corrupt: {error}') from None
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise ValueError(f'Corrupt: seed must be an integer, got {seed!r}.')
+        if backend not in BACKENDS:
+            raise ValueError(f'Corrupt: backend must be one of {", ".join(BACKENDS)}; got {backend!r}.')
+        self.corruption, self.severity, self.seed = corruption, severity, seed
+        self.backend, self.cache_dir = backend, cache_dir
+        # A new version of the functions makes other images.
+        self.version = f'own {VERSION}' if backend == 'own' else load_imagecorruptions()
+
+    def transform(self, results: dict) -> dict:
+        """Replace ``img`` by its corrupted version.
+
+        Raises:
+            ValueError: the image is not (H, W, 3) uint8; the path is named.
+        """
+        if self.severity == 0:
+            return results
+        image, path = results['img'], results.get('img_path')
+        try:
+            check_image(image)
+        except ValueError as error:
+            raise ValueError(f'Corrupt: {path or "image"}: {error}') from None
+        key = image_key(str(path)) if path else hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).hexdigest()
+        seed = image_seed(key, self.corruption, self.severity, self.seed)
+        make = partial(self._corrupt, image, seed)
+        if self.cache_dir is None:
+            results['img'] = make()
+            return results
+        folder = os.path.join(os.path.expanduser(self.cache_dir), self.corruption, str(self.severity))
+        file = cache_path(folder, image, self.version, self.corruption, self.severity, seed)
+        results['img'] = cached(file, image.shape, make)
+        return results
+
+    def _corrupt(self, image: np.ndarray, seed: int) -> np.ndarray:
+        if self.backend == 'own':
+            return corrupt(image, self.corruption, self.severity, np.random.default_rng(seed))
+        return corrupt_elsewhere(image, self.corruption, self.severity, seed)
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(corruption={self.corruption!r}, severity={self.severity}, seed={self.seed}, '
+            f'backend={self.backend!r}, cache_dir={self.cache_dir!r})'
+        )
