@@ -17,7 +17,9 @@ from tests.models_common import CLIP, DOMAINS, UNET, VAE
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs'
 CONFIGS = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob('*.py') if '_base_' not in path.parts)
-ON_TINY_DATA = [name for name in CONFIGS if not name.startswith(('domino/camvid', 'daft/street', 'quickstart'))]
+ON_TINY_DATA = [
+    name for name in CONFIGS if not name.startswith(('domino/camvid', 'daft/street', 'daft/robustness', 'quickstart'))
+]
 STEM = 'aachen_000000_00000{}'
 SIZE = (128, 256)
 

@@ -12,11 +12,13 @@ def gaussian(x: np.ndarray, sigma: float) -> np.ndarray:
 
 def disk_kernel(radius: int, alias_sigma: float) -> np.ndarray:
     """A filled disk of the given radius in pixels, its edge softened by a Gaussian; float32, square, sum 1."""
-    reach = max(8, radius)
+    # Two pixels more than the disk, for its soft edge: cut off, the blur would change the brightness.
+    reach = max(8, radius) + 2
     along = np.arange(-reach, reach + 1)
     disk = (along[:, None] ** 2 + along[None] ** 2 <= radius**2).astype(np.float32)
     size = 3 if radius <= 8 else 5
-    return cv2.GaussianBlur(disk / disk.sum(), (size, size), alias_sigma)
+    soft = cv2.GaussianBlur(disk, (size, size), alias_sigma)
+    return soft / soft.sum()
 
 
 def line_kernel(radius: int, sigma: float, angle: float) -> np.ndarray:
