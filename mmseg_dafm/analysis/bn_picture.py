@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from mmseg_dafm.bn.report import ConversionReport
 
@@ -28,6 +29,10 @@ def draw_conversion(report: ConversionReport, path: str | os.PathLike) -> None:
     top.plot(at, middle, 'o', color=RATIO, markersize=4)
     top.axhline(1, color='0.4', linewidth=0.8)
     top.set_yscale('log')
+    top.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    top.yaxis.set_major_formatter('{x:g}')
+    top.yaxis.set_minor_formatter(NullFormatter())
+    top.set_ylim(min(low.min(), 0.8), max(high.max(), 1.25))
     top.set_ylabel(r'$\gamma_t\,/\,\gamma_s$')
     top.set_title(f'Batch norm conversion: {len(layers)} layers, {sum(column("channels"))} channels; point = median, bar = range')
     # a shift of zero has no logarithm; 1e-3 sigma is as good as none

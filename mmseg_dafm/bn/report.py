@@ -14,6 +14,7 @@ class LayerReport:
     Attributes:
         channels: C.
         batches: Batches seen, over all ranks.
+        dead: Channels whose variance is below epsilon in source and target; medians leave them out.
         ratio_min: Smallest gamma_t / gamma_s.
         ratio_median: Median gamma_t / gamma_s.
         ratio_max: Largest gamma_t / gamma_s.
@@ -24,6 +25,7 @@ class LayerReport:
 
     channels: int
     batches: int
+    dead: int
     ratio_min: float
     ratio_median: float
     ratio_max: float
@@ -38,8 +40,10 @@ def layer_report(
     """Summarise one layer's source and target statistics, ``(C,)`` each."""
     ratio = gain_ratio(source[1], target[1], eps)
     shift = mean_shift(source[0], source[1], target[0], eps)
-    values = (ratio.min(), ratio.median(), ratio.max(), shift.median(), shift.max())
-    return LayerReport(len(ratio), batches, *(value.item() for value in values), kept)
+    dead = (source[1] < eps) & (target[1] < eps)
+    live = ~dead if not dead.all() else dead
+    values = (ratio.min(), ratio[live].median(), ratio.max(), shift[live].median(), shift.max())
+    return LayerReport(len(ratio), batches, int(dead.sum()), *(value.item() for value in values), kept)
 
 
 @dataclass
@@ -75,31 +79,33 @@ class ConversionReport:
 
     @property
     def summary(self) -> dict[str, float]:
-        """Over all layers: numbers of layers and channels, extremes and medians."""
+        """Over all layers: numbers of layers and channels, extremes, and medians over layers that are not dead."""
         layers = list(self.layers.values())
-        middle = lambda values: sorted(values)[len(values) // 2]  # noqa: E731
+        live = [layer for layer in layers if layer.dead < layer.channels] or layers
+        middle = lambda name: sorted(getattr(layer, name) for layer in live)[len(live) // 2]  # noqa: E731
         return dict(
             layers=len(layers),
             channels=sum(layer.channels for layer in layers),
+            dead_channels=sum(layer.dead for layer in layers),
             ratio_min=min(layer.ratio_min for layer in layers),
-            ratio_median=middle([layer.ratio_median for layer in layers]),
+            ratio_median=middle('ratio_median'),
             ratio_max=max(layer.ratio_max for layer in layers),
-            shift_median=middle([layer.shift_median for layer in layers]),
+            shift_median=middle('shift_median'),
             shift_max=max(layer.shift_max for layer in layers),
             kept_channels=sum(layer.kept for layer in layers),
         )
 
     def __str__(self) -> str:
         """Text table of the layers, and a sentence on the rest."""
-        head = f'{"layer":<44}{"C":>6}{"batches":>9}{"gamma ratio min":>17}{"median":>9}{"max":>9}{"shift/sigma":>13}{"max":>9}'
+        head = f'{"layer":<44}{"C":>6}{"dead":>6}{"gamma ratio min":>17}{"median":>9}{"max":>9}{"shift/sigma":>13}{"max":>9}'
         rows = [
-            f'{name[-43:]:<44}{each.channels:>6}{each.batches:>9}{each.ratio_min:>17.3g}{each.ratio_median:>9.3g}'
+            f'{name[-43:]:<44}{each.channels:>6}{each.dead:>6}{each.ratio_min:>17.3g}{each.ratio_median:>9.3g}'
             f'{each.ratio_max:>9.3g}{each.shift_median:>13.3g}{each.shift_max:>9.3g}'
             for name, each in self.layers.items()
         ]
         total = self.summary
         lines = [head, *rows, f'{total["layers"]} layers, {total["channels"]} channels: {self.mode}, estimator {self.estimator}']
-        lines[-1] += f', {self.num_batches} batches on each of {self.world_size} ranks' if self.world_size > 1 else ''
+        lines[-1] += f', {self.num_batches} batches' + (f' on each of {self.world_size} ranks' if self.world_size > 1 else '')
         if self.verify_error is not None:
             lines.append(f'output in test mode, after against before: relative difference {self.verify_error:.2g}')
         lines += [f'skipped {name}: {reason}' for name, reason in self.skipped.items()]

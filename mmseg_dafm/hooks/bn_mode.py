@@ -76,9 +76,7 @@ class BNModeHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self._chosen = modules_by_mode(model, self.modes, self.scope)
         norms = [training for module, training in self._chosen.items() if is_batch_norm(module)]
-        print_log(
-            f'BNModeHook: {norms.count(False)} batch norm layers in test mode, {norms.count(True)} in train mode', 'current'
-        )
+        print_log(f'BNModeHook: {norms.count(False)} batch norm layers in test mode, {norms.count(True)} in train', 'current')
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Apply the modes; both loops have called ``model.train()`` by now."""

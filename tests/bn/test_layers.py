@@ -1,0 +1,121 @@
+"""Which layers are converted, which are left alone, and what is said about them."""
+
+import pytest
+import timm
+import torch
+from mmcv.cnn import ConvModule
+from mmseg.models.backbones import ResNet
+from torch import nn
+from torchvision.models import resnet18
+from torchvision.ops.misc import FrozenBatchNorm2d
+
+from mmseg_dafm.bn import convert_bn, select_layers
+from tests.bn.networks import Net, images, norms, randomise
+
+
+def trained(model):
+    return randomise(model)
+
+
+def test_layers_that_cannot_be_converted_are_named_with_the_reason():
+    model = trained(Net())
+    blocks = model.backbone
+    blocks[0].bn.register_buffer('running_mean', None)
+    blocks[1].bn = nn.BatchNorm2d(8, affine=False)
+    blocks[2].bn = FrozenBatchNorm2d(16)
+    blocks[3].bn = nn.BatchNorm2d(16)
+    before = {name: value.clone() for name, value in blocks[3].bn.state_dict().items()}
+    selection = select_layers(model)
+    assert list(selection.layers) == ['backbone.4.bn', 'head.2']
+    reasons = [selection.skipped[f'backbone.{i}.bn'] for i in range(4)]
+    for reason, text in zip(reasons, ('track_running_stats', 'affine=False', 'frozen batch norm', 'looks untrained'), strict=True):
+        assert text in reason
+    blocks[0].bn = nn.BatchNorm2d(8)
+    report = convert_bn(model, images(2, 4))
+    assert 'skipped backbone.3.bn: it looks untrained' in str(report)
+    assert all(torch.equal(value, before[name]) for name, value in blocks[3].bn.state_dict().items())
+
+
+def test_statistics_alone_do_not_need_gamma_and_beta():
+    model = trained(Net())
+    model.backbone[1].bn = nn.BatchNorm2d(8, affine=False)
+    model.backbone[1].bn.running_mean.fill_(0.3)
+    report = convert_bn(model, images(2, 4), mode='stats')
+    assert 'backbone.1.bn' in report.layers
+    assert model.backbone[1].bn.running_mean.std() > 0
+
+
+def test_frozen_stages_are_left_alone_and_norm_eval_is_remarked():
+    frozen = trained(ResNet(18, base_channels=8, stem_channels=8, frozen_stages=2))
+    selection = select_layers(frozen)
+    assert {name.split('.')[0] for name in selection.layers} == {'layer3', 'layer4'}
+    assert all('frozen' in reason for reason in selection.skipped.values())
+    assert {name.split('.')[0] for name in selection.skipped} == {'bn1', 'layer1', 'layer2'}
+    norm_eval = trained(ResNet(18, base_channels=8, stem_channels=8, norm_eval=True))
+    selection = select_layers(norm_eval)
+    assert len(selection.layers) == len(selection.notes) == 20
+    assert 'stays in test mode' in selection.notes['bn1']
+    everything_frozen = trained(ResNet(18, base_channels=8, stem_channels=8, frozen_stages=4))
+    with pytest.raises(ValueError, match='none of the 20 batch norm layers in the model can be converted .*frozen'):
+        select_layers(everything_frozen)
+
+
+def test_parameters_that_do_not_train_are_remarked():
+    model = trained(Net())
+    model.backbone[0].bn.requires_grad_(False)
+    assert select_layers(model).notes == {'backbone.0.bn': 'its gamma and beta do not train'}
+
+
+def test_a_transformer_has_nothing_to_convert():
+    vit = timm.create_model('vit_tiny_patch16_224', depth=1)
+    with pytest.raises(ValueError, match='no batch normalisation in the model: VisionTransformer'):
+        convert_bn(vit, [torch.randn(1, 3, 224, 224)])
+
+
+def test_fresh_weights_are_an_error_as_a_whole():
+    with pytest.raises(ValueError, match='looks untrained'):
+        convert_bn(Net(), images(2, 4))
+
+
+def test_a_layer_that_occurs_twice_counts_both_calls():
+    model = trained(Net())
+    model.backbone[1].bn = model.backbone[0].bn
+    report = convert_bn(model, images(3, 4))
+    assert 'backbone.1.bn' not in report.layers
+    assert report.layers['backbone.0.bn'].batches == 6
+
+
+def test_a_layer_without_data_is_left_alone_and_named():
+    model = trained(Net())
+    model.unused = trained(nn.BatchNorm2d(4))
+    mean = model.unused.running_mean.clone()
+    report = convert_bn(model, images(2, 4))
+    assert report.skipped == {'unused': 'it saw no data in the forward pass'}
+    assert torch.equal(model.unused.running_mean, mean)
+
+
+def test_a_bypassed_forward_is_an_error():
+    module = ConvModule(3, 4, 3, norm_cfg=dict(type='BN'))
+    trained(module)
+    module.turn_on_efficient_conv_bn_eval()
+    with pytest.raises(ValueError, match='efficient_conv_bn_eval: switch it off'):
+        convert_bn(module, images(2, 4))
+
+
+def test_one_pixel_maps_of_one_image_are_an_error_that_names_the_layer():
+    with pytest.raises(ValueError, match=r"head\.2 sees one value per channel .* estimator='pooled'"):
+        convert_bn(trained(Net()), images(3, 1))
+    convert_bn(trained(Net()), images(3, 1), estimator='pooled')
+
+
+@pytest.mark.parametrize('build', [lambda: timm.create_model('resnet18'), resnet18], ids=['timm', 'torchvision'])
+def test_libraries_networks_are_converted_whole(build):
+    model = trained(build())
+    report = convert_bn(model, images(2, 4, size=64))
+    assert len(report.layers) == 20
+    assert report.verify_error < 1e-5
+
+
+def test_batch_norms_with_activation_are_found():
+    model = trained(timm.create_model('mobilenetv3_small_050'))
+    assert convert_bn(model, images(2, 4, size=64)).summary['layers'] == len(norms(model))

@@ -1,0 +1,57 @@
+"""Two gloo processes against one process on the same data."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmseg_dafm.bn import convert_bn
+from tests.bn.ranks import VARIANTS, network, share
+
+SCRIPT = Path(__file__).with_name('ranks.py')
+
+
+@pytest.fixture(scope='module')
+def ranks(tmp_path_factory):
+    """What each of the two ranks ended with, per variant."""
+    folder = tmp_path_factory.mktemp('ranks')
+    environment = os.environ | {'CUDA_VISIBLE_DEVICES': '', 'PYTHONPATH': str(SCRIPT.parents[2]), 'GLOO_SOCKET_IFNAME': 'lo'}
+    commands = [[sys.executable, SCRIPT, rank, 2, folder / 'init', folder / f'{rank}.pt'] for rank in range(2)]
+    processes = [
+        subprocess.Popen([*map(str, command)], env=environment, stderr=subprocess.PIPE, text=True) for command in commands
+    ]
+    try:
+        errors = [process.communicate(timeout=120)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], '\n'.join(error[-2000:] for error in errors)
+    return [torch.load(folder / f'{rank}.pt', weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_ranks_end_identical_and_as_one_process_on_all_data(ranks, variant):
+    first, second = (rank[variant] for rank in ranks)
+    assert all(torch.equal(value, second['state'][key]) for key, value in first['state'].items())
+    assert first['report'] == second['report']
+    estimator, sync = VARIANTS[variant]
+    # plain layers normalise each rank's batch, SyncBN the joined one
+    pairs = list(zip(share(0), share(1), strict=True))
+    together = [torch.cat(pair) for pair in pairs] if sync else [batch for pair in pairs for batch in pair]
+    model = network(sync)
+    convert_bn(model, together, estimator=estimator)
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(first['state'][key], value, rtol=1e-9, atol=1e-11)
+
+
+def test_the_batch_estimator_sees_the_sync_scope(ranks):
+    plain, synced = (ranks[0][name]['state']['backbone.0.bn.running_var'] for name in ('batch', 'batch-SyncBN'))
+    assert (synced > plain).all(), 'the joined batch also varies between ranks'
+    assert (synced / plain).max() > 1.05
+
+
+def test_ranks_with_unequal_numbers_of_batches_are_refused(ranks):
+    assert all('the ranks have 2 to 3 batches' in rank['unequal'] for rank in ranks)
