@@ -6,7 +6,7 @@ Deviation: eta_w is far below the paper's 1.0, because the converted features ke
 _base_ = [
     '../../_base_/models/cgnet_camvid11.py',
     '../../_base_/datasets/labelmefacade_boston.py',
-    '../../_base_/schedules/sgd_poly_200.py',
+    '../../_base_/schedules/sgd_poly_120.py',
 ]
 optim_wrapper = dict(paramwise_cfg=dict(feature_lr=0.01, head_lr=0.1))
 custom_hooks = [dict(type='BNConversionHook', modules=('backbone',))]

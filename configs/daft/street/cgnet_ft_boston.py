@@ -3,7 +3,7 @@
 _base_ = [
     '../../_base_/models/cgnet_camvid11.py',
     '../../_base_/datasets/labelmefacade_boston.py',
-    '../../_base_/schedules/sgd_poly_200.py',
+    '../../_base_/schedules/sgd_poly_120.py',
 ]
 model = dict(decode_head=dict(init_cfg=dict(_delete_=True, type='Normal', std=0.01, override=dict(name='conv_seg'))))
 optim_wrapper = dict(paramwise_cfg=dict(feature_lr=0.01, head_lr=0.01))

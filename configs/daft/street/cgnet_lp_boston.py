@@ -7,7 +7,7 @@ the augmented crops that the other methods see.
 _base_ = [
     '../../_base_/models/cgnet_camvid11.py',
     '../../_base_/datasets/labelmefacade_boston.py',
-    '../../_base_/schedules/sgd_poly_200.py',
+    '../../_base_/schedules/sgd_poly_120.py',
 ]
 optim_wrapper = dict(paramwise_cfg=dict(feature_lr=0.0, head_lr=0.1))
 custom_hooks = [dict(type='BNModeHook', modes=dict(backbone='eval'))]

@@ -6,9 +6,9 @@ Train cgnet_lp_boston.py first; the checkpoint may lie elsewhere: --cfg-options 
 _base_ = [
     '../../_base_/models/cgnet_camvid11.py',
     '../../_base_/datasets/labelmefacade_boston.py',
-    '../../_base_/schedules/sgd_poly_200.py',
+    '../../_base_/schedules/sgd_poly_120.py',
 ]
-model = dict(init_cfg=dict(type='Pretrained', checkpoint='{{$CGNET_LP_BOSTON:work_dirs/cgnet_lp_boston/iter_200.pth}}'))
+model = dict(init_cfg=dict(type='Pretrained', checkpoint='{{$CGNET_LP_BOSTON:work_dirs/cgnet_lp_boston/iter_120.pth}}'))
 optim_wrapper = dict(paramwise_cfg=dict(feature_lr=0.001, head_lr=0.001))
 # As in the LP-FT authors' code, the whole network is in test mode: dropout is off, too.
 custom_hooks = [dict(type='BNModeHook', modes=dict(backbone='eval', decode_head='eval'), scope='all')]
