@@ -10,13 +10,16 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from mmseg_dafm.tool_runs import checked_out_commit, run_tool
+
 MODES = ('none', 'add', 'sub', 'token')
 COLUMNS = ('day', 'dusk', 'boston', 'target', 'mIoU%')
 
@@ -29,39 +32,23 @@ def run(mode: str, seed: int, folder: Path) -> None:
         return
     config = str(ROOT / f'configs/domino/camvid/small_vpd_{mode}_camvid.py')
     checkpoint = work_dir / 'iter_300.pth'
-    work_dir.mkdir(parents=True, exist_ok=True)
-    start = time.time()
+    log, start = work_dir / 'stdout.txt', time.time()
     options = ['--cfg-options', f'randomness.seed={seed}']
     if not checkpoint.is_file():
         # without the validation at the end: the checkpoint is tested below
-        tool('train.py', [config, '--resume', *options, 'train_cfg.val_begin=1000'], work_dir)
-    tool('test.py', [config, str(checkpoint), *options], work_dir)
+        run_tool('train.py', [config, '--resume', '--work-dir', work_dir, *options, 'train_cfg.val_begin=1000'], log)
+    run_tool('test.py', [config, checkpoint, '--work-dir', work_dir, *options], log)
     summary = json.loads((work_dir / 'domain_iou_iter_300.json').read_text())['summary']
-    stamp = dict(minutes=round((time.time() - start) / 60, 1), commit=commit(), seed=seed, mode=mode)
+    stamp = dict(minutes=round((time.time() - start) / 60, 1), commit=checked_out_commit(), seed=seed, mode=mode)
     temporary = done.with_suffix('.tmp')
     temporary.write_text(json.dumps({**stamp, 'scores': scores(summary)}, indent=1))
     os.replace(temporary, done)
-
-
-def tool(name: str, arguments: list[str], work_dir: Path) -> None:
-    """Run a tool of this project in a process of one thread, its output appended to a file in the work dir."""
-    command = [sys.executable, '-W', 'ignore', str(ROOT / 'tools' / name), *arguments, '--work-dir', str(work_dir)]
-    with open(work_dir / 'stdout.txt', 'a') as log:
-        code = subprocess.run(command, cwd=ROOT, env={**os.environ, 'OMP_NUM_THREADS': '1'}, stdout=log, stderr=log).returncode
-    if code:
-        raise RuntimeError(f'{name} stopped with exit code {code}: see {work_dir}/stdout.txt')
 
 
 def scores(summary: dict) -> dict[str, float]:
     """The table's columns out of DomainIoUMetric's file."""
     values = {name: summary['domains'][name]['mIoU'] for name in ('day', 'dusk', 'boston')}
     return {**values, 'target': summary['target']['mIoU'], 'mIoU%': summary['percent']}
-
-
-def commit() -> str:
-    """The commit that is checked out, marked when the tree differs from it."""
-    command = ['git', 'describe', '--always', '--dirty']
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip() or 'unknown'
 
 
 def table(folder: Path, seeds: list[int]) -> str:

@@ -1,0 +1,60 @@
+"""The table of the small DAFT experiment: scores, corruption and drift of each method over seeds."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+TITLES = {
+    'lp': 'LP',
+    'ft': 'FT',
+    'lp_ft': 'LP-FT',
+    'ft_conversion': 'FT + conversion',
+    'integrated': 'integrated LP-FT',
+    'daft': 'DAFT',
+}
+SCORES = {
+    'boston': 'Boston',
+    'misc': 'other cities',
+    'percent': 'mIoU%',
+    'corrupted_boston': 'Boston corrupted',
+    'corrupted_misc': 'other cities corrupted',
+}
+DRIFT = {'pooled_cosine': 'pooled cosine', 'pixel_cosine': 'pixel cosine'}
+
+
+def mean_and_spread(values: Sequence[float], digits: int = 2) -> str:
+    """Mean, and sample standard deviation if there are two values or more; 'not run' for none."""
+    if not values:
+        return 'not run'
+    spread = f' ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else ''
+    return f'{statistics.mean(values):.{digits}f}{spread}'
+
+
+def to_markdown(methods: Sequence[str], runs: Sequence[Mapping], drifts: Mapping[int, Mapping]) -> str:
+    """One row per method.
+
+    Args:
+        methods: Rows, keys of ``TITLES``.
+        runs: Finished runs: ``method``, ``seed``, ``commit``, ``rates`` (config options) and the keys of ``SCORES``.
+        drifts: seed -> method -> domain -> ``pooled_cosine`` and ``pixel_cosine``.
+
+    Returns:
+        Markdown with mean and sample standard deviation over the seeds.
+    """
+    columns = [*SCORES.values(), *DRIFT.values(), 'feature_lr', 'head_lr', 'seeds', 'commit']
+    lines = ['| method | ' + ' | '.join(columns) + ' |', '|---' * (len(columns) + 1) + '|']
+    for method in methods:
+        found = [run for run in runs if run['method'] == method]
+        cells = [mean_and_spread([run[key] for run in found]) for key in SCORES]
+        for key in DRIFT:
+            cells.append(mean_and_spread([_over_domains(drift[method], key) for drift in drifts.values() if method in drift], 3))
+        rates = dict(option.rsplit('.', 1)[-1].split('=') for run in found for option in run['rates'])
+        cells += [rates.get(name, '') for name in ('feature_lr', 'head_lr')]
+        cells.append(', '.join(str(run['seed']) for run in found))
+        cells.append(', '.join(sorted({run['commit'] for run in found})))
+        lines.append(f'| {TITLES[method]} | ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines) + '\n'
+
+
+def _over_domains(drift: Mapping, key: str) -> float:
+    """Mean of a drift measure over the domains."""
+    return statistics.mean(values[key] for values in drift.values())
