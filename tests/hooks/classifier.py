@@ -30,7 +30,9 @@ class Classifier(BaseModel):
 
     def __init__(self, **norm) -> None:
         super().__init__()
-        self.net = randomise(Net(**norm))
+        with torch.random.fork_rng():
+            torch.manual_seed(0)  # all instances are equal
+            self.net = randomise(Net(**norm))
         self.seen: list[torch.Tensor] = []
 
     def forward(self, images, labels, mode='tensor'):
@@ -42,16 +44,17 @@ class Classifier(BaseModel):
         return dict(loss=nn.functional.cross_entropy(logits, labels))
 
 
-def runner(work_dir, hooks=(), model=None, iterations: int = 3, workers: int = 0, dataset=None, **options) -> Runner:
-    """A training run of a few iterations with mmengine's own parts."""
-    sampler = dict(type='InfiniteSampler', shuffle=True)
+def runner(work_dir, hooks=(), model=None, iterations: int = 3, workers: int = 0, dataset=None, epochs=None, **options) -> Runner:
+    """A training run of a few iterations (or of ``epochs``) with mmengine's own parts."""
+    sampler = dict(type='DefaultSampler' if epochs else 'InfiniteSampler', shuffle=True)
+    loop = dict(type='EpochBasedTrainLoop', max_epochs=epochs) if epochs else dict(type='IterBasedTrainLoop', max_iters=iterations)
     loader = dict(dataset=dataset or Images(), sampler=sampler, batch_size=4, num_workers=workers, persistent_workers=workers > 0)
     loader['collate_fn'] = dict(type='default_collate')
     return Runner(
         model=model or Classifier(),
         work_dir=str(work_dir),
         train_dataloader=loader,
-        train_cfg=dict(type='IterBasedTrainLoop', max_iters=iterations),
+        train_cfg=loop,
         optim_wrapper=options.pop('optim_wrapper', dict(optimizer=dict(type='SGD', lr=0.01, momentum=0.9))),
         custom_hooks=list(hooks),
         default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=1)),

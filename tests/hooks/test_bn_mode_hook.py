@@ -25,9 +25,7 @@ class Watch(Hook):
 
 def train(tmp_path, loop, **options):
     watch = Watch()
-    run = runner(tmp_path, [dict(type='mmseg.BNModeHook', **options), watch])
-    if loop == 'epochs':
-        run._train_loop = dict(type='EpochBasedTrainLoop', max_epochs=1)
+    run = runner(tmp_path, [dict(type='mmseg.BNModeHook', **options), watch], epochs=1 if loop == 'epochs' else None)
     statistics = [layer.running_mean.clone() for layer in norms(run.model)]
     run.train()
     moved = [not torch.equal(old, layer.running_mean) for old, layer in zip(statistics, norms(run.model), strict=True)]
