@@ -13,7 +13,12 @@ from mmseg_dafm.bn import convert_bn
 from tests.bn.networks import Net, images, randomise
 
 # name -> estimator, whether the layers are SyncBN
-VARIANTS = {'batch': ('batch', False), 'pooled': ('pooled', False), 'batch-SyncBN': ('batch', True), 'pooled-SyncBN': ('pooled', True)}
+VARIANTS = {
+    'batch': ('batch', False),
+    'pooled': ('pooled', False),
+    'batch-SyncBN': ('batch', True),
+    'pooled-SyncBN': ('pooled', True),
+}
 
 
 def network(sync: bool) -> nn.Module:

@@ -162,7 +162,9 @@ def test_statistics_mode_and_the_mixture():
     model = randomise(Net())
     batches = images(3, 8)
     estimate = estimate_statistics(model, batches, select_layers(model).layers).statistics
-    source = {name: (layer.running_mean.clone(), layer.running_var.clone()) for name, layer in select_layers(model).layers.items()}
+    source = {
+        name: (layer.running_mean.clone(), layer.running_var.clone()) for name, layer in select_layers(model).layers.items()
+    }
     mixed = copy.deepcopy(model)
     report = convert_bn(mixed, batches, mode='stats', source_weight=0.25)
     for name, layer in select_layers(mixed).layers.items():
@@ -175,7 +177,9 @@ def test_statistics_mode_and_the_mixture():
     convert_bn(model, batches, source_weight=1.0)
     for name, layer in select_layers(model).layers.items():
         torch.testing.assert_close(layer.running_mean, source[name][0])
-    assert torch.equal(mix_statistics(source['backbone.0.bn'], source['backbone.1.bn'], 0.0)[1].float(), source['backbone.1.bn'][1])
+    assert torch.equal(
+        mix_statistics(source['backbone.0.bn'], source['backbone.1.bn'], 0.0)[1].float(), source['backbone.1.bn'][1]
+    )
 
 
 def test_channels_beyond_max_ratio_keep_their_statistics_and_the_function_is_kept():

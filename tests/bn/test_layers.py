@@ -28,7 +28,9 @@ def test_layers_that_cannot_be_converted_are_named_with_the_reason():
     selection = select_layers(model)
     assert list(selection.layers) == ['backbone.4.bn', 'head.2']
     reasons = [selection.skipped[f'backbone.{i}.bn'] for i in range(4)]
-    for reason, text in zip(reasons, ('track_running_stats', 'affine=False', 'frozen batch norm', 'looks untrained'), strict=True):
+    for reason, text in zip(
+        reasons, ('track_running_stats', 'affine=False', 'frozen batch norm', 'looks untrained'), strict=True
+    ):
         assert text in reason
     blocks[0].bn = nn.BatchNorm2d(8)
     report = convert_bn(model, images(2, 4))

@@ -47,7 +47,9 @@ class Classifier(BaseModel):
 def runner(work_dir, hooks=(), model=None, iterations: int = 3, workers: int = 0, dataset=None, epochs=None, **options) -> Runner:
     """A training run of a few iterations (or of ``epochs``) with mmengine's own parts."""
     sampler = dict(type='DefaultSampler' if epochs else 'InfiniteSampler', shuffle=True)
-    loop = dict(type='EpochBasedTrainLoop', max_epochs=epochs) if epochs else dict(type='IterBasedTrainLoop', max_iters=iterations)
+    loop = (
+        dict(type='EpochBasedTrainLoop', max_epochs=epochs) if epochs else dict(type='IterBasedTrainLoop', max_iters=iterations)
+    )
     loader = dict(dataset=dataset or Images(), sampler=sampler, batch_size=4, num_workers=workers, persistent_workers=workers > 0)
     loader['collate_fn'] = dict(type='default_collate')
     return Runner(

@@ -83,7 +83,9 @@ def test_resuming_a_run_that_was_never_converted_leaves_it_alone(tmp_path):
     run = runner(tmp_path, [HOOK], iterations=2, resume=True)
     run.train()
     assert not (tmp_path / 'daft_converted.pth').is_file()
-    assert 'never converted' in next(tmp_path.glob('*/*.log')).read_text() + ''.join(p.read_text() for p in tmp_path.rglob('*.log'))
+    assert 'never converted' in next(tmp_path.glob('*/*.log')).read_text() + ''.join(
+        p.read_text() for p in tmp_path.rglob('*.log')
+    )
 
 
 def test_converted_weights_of_another_run_are_converted_again_with_a_warning(tmp_path):
