@@ -26,7 +26,7 @@ from mmseg_dafm.tool_runs import checked_out_commit, run_tool
 TIED = ['--tied', '--feature-lrs', '0.1', '0.03', '0.01', '0.003', '0.001']
 TWO_STEPS = ['--feature-lrs', '0.03', '0.01', '0.003', '--head-lrs', '0.3', '0.03', '--fixed-head-lr', '0.1']
 SWEEPS = {
-    'lp': ['--head-only', '--head-lrs', '1.0', '0.3', '0.1', '0.03', '0.01'],
+    'lp': ['--head-only', '--head-lrs', '10.0', '3.0', '1.0', '0.3', '0.1'],
     'ft': TIED,
     'lp_ft': ['--tied', 'lp-ft', '--feature-lrs', '0.03', '0.01', '0.003', '0.001', '0.0003'],
     'ft_conversion': TIED,
