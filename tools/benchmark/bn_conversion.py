@@ -123,9 +123,8 @@ def main() -> None:
     hardware = torch.cuda.get_device_name(device) if device.type == 'cuda' else cpu_name()
     setting = f'{args.arch}, {args.batches} batches of {args.batch} at {args.size} px, {channels} channels'
     print(f'{setting}, {hardware}, torch {torch.__version__}, medians of {args.repeats}')
-    print(
-        '| | seconds | / forward | / forward, processor time | peak MiB | float64 per channel above forward |\n|---|---|---|---|---|---|'
-    )
+    columns = ('seconds', '/ forward', '/ forward, processor time', 'peak MiB', 'float64 per channel above forward')
+    print('| | ' + ' | '.join(columns) + ' |\n' + '|---' * (len(columns) + 1) + '|')
     for name, row in rows.items():
         print(f'| {name} | ' + ' | '.join(f'{value:g}' for value in row.values()) + ' |')
     print(f'goals: time at most {TIME_GOAL} x forward, memory at most forward + {NUMBERS_PER_CHANNEL} numbers per channel')
