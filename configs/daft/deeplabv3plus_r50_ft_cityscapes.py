@@ -1,0 +1,14 @@
+"""Fine-tuning on Cityscapes as in Table 1 of DAFT: random head, eta_theta = eta_w, BatchNorm in training mode, no conversion.
+
+Deviations: those of the base files; no learning rate of the segmentation runs is published, 0.01 for both is ours
+(VainF's code: 0.01 for the head on VOC, a tenth for the backbone).
+The usual 19 classes; the paper counts "18 classes + background".
+"""
+
+_base_ = [
+    '../_base_/models/deeplabv3plus_r50_os16.py',
+    '../_base_/datasets/cityscapes_768.py',
+    '../_base_/schedules/sgd_poly_30k.py',
+]
+model = dict(data_preprocessor=dict(size=(768, 768)), decode_head=dict(num_classes=19))
+optim_wrapper = dict(paramwise_cfg=dict(feature_lr=0.01, head_lr=0.01))
