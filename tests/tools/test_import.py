@@ -1,0 +1,40 @@
+"""What importing the package does where mmsegmentation is missing."""
+
+import subprocess
+import sys
+
+import pytest
+
+HIDE = "import sys; sys.modules.update(dict.fromkeys({names}, None))\n"
+CONVERT = """
+import warnings
+warnings.simplefilter('ignore')
+import torch
+from torch import nn
+from mmseg_dafm.bn import convert_bn
+model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+model(torch.randn(8, 3, 5, 5))
+print(convert_bn(model, [torch.randn(8, 3, 5, 5) for _ in range(3)]).summary['layers'])
+"""
+
+
+def run(root, names: list[str], code: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, '-c', HIDE.format(names=names) + code], cwd=root, capture_output=True, text=True)
+
+
+def test_conversion_needs_torch_alone(root):
+    found = run(root, ['mmengine', 'mmcv', 'mmseg', 'mmseg.registry'], CONVERT)
+    assert found.stdout.strip() == '1', found.stderr
+
+
+def test_the_rest_says_what_to_install(root):
+    found = run(root, ['mmengine', 'mmcv', 'mmseg'], 'import mmseg_dafm')
+    assert found.returncode == 0
+    assert 'only mmseg_dafm.bn can be imported; install it with' in found.stderr
+
+
+@pytest.mark.parametrize('name', ['mmcv', 'mmseg'])
+def test_half_an_installation_is_an_error(root, name):
+    found = run(root, [name], 'import mmseg_dafm')
+    assert found.returncode == 1
+    assert f'mmseg_dafm needs mmsegmentation, but {name} cannot be imported: install it with' in found.stderr
