@@ -9,8 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from mmseg.registry import MODELS
+from torch import nn
 
 from mmseg_dafm.models.backbones.latents import KINDS
 from tests.models_common import CLIP, DOMAINS, UNET, VAE
@@ -65,7 +68,7 @@ def write(path: Path, array: np.ndarray) -> None:
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
-    """Cityscapes, ACDC, synthetic Cityscapes and ADE20K with one to three images each."""
+    """Cityscapes, ACDC, synthetic Cityscapes, ADE20K and VOC with one to three images each."""
     folder, rng = tmp_path_factory.mktemp('data'), np.random.default_rng(0)
     image = lambda: rng.integers(0, 256, (*SIZE, 3), np.uint8)  # noqa: E731
     label = lambda classes: rng.integers(0, classes, (SIZE[0] // 16, SIZE[1] // 16), np.uint8).repeat(16, 0).repeat(16, 1)  # noqa: E731
@@ -81,6 +84,13 @@ def data(tmp_path_factory):
     for split in ('training', 'validation'):
         write(folder / f'ade/images/{split}/a.jpg', image())
         write(folder / f'ade/annotations/{split}/a.png', label(151))
+    for split, names in (('train', 'ab'), ('aug', 'cd'), ('val', 'e')):
+        for name in names:
+            write(folder / f'voc/JPEGImages/{name}.jpg', image())
+            write(folder / f'voc/SegmentationClass{"Aug" if split == "aug" else ""}/{name}.png', label(21))
+        names_file = folder / f'voc/ImageSets/Segmentation/{split}.txt'
+        names_file.parent.mkdir(parents=True, exist_ok=True)
+        names_file.write_text('\n'.join(names))
     return folder
 
 
@@ -109,6 +119,8 @@ def shrink(node) -> None:
         node.update(in_channels=[16] * 4, channels=16)
     elif kind == 'FCNHead':
         node.update(in_channels=256, channels=16)
+    elif kind == 'DepthwiseSeparableASPPHead':
+        node.update(in_channels=256, channels=16, c1_in_channels=32, c1_channels=8)
     for key, value in node.items():
         if value == 'SyncBN':
             node[key] = 'BN'
@@ -116,13 +128,40 @@ def shrink(node) -> None:
             shrink(value)
 
 
+def prepare_deeplab(cfg: Config) -> None:
+    """Small crops and batches, and no checkpoint of linear probing."""
+    cfg.model.init_cfg = None
+    cfg.model.data_preprocessor.size = (64, 64)
+    cfg.train_dataloader.batch_size = 2
+    dataset = cfg.train_dataloader.dataset
+    for pipeline in [part.pipeline for part in dataset.get('datasets', [dataset])]:
+        next(step for step in pipeline if step.type == 'RandomCrop').crop_size = (64, 64)
+
+
+def give_trained_backbone(cfg: Config, path: Path) -> dict:
+    """Fill the backbone from a file whose batch norms have seen other data; returns its weights."""
+    backbone = MODELS.build(cfg.model.backbone)
+    for module in backbone.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.5)
+            module.running_var.uniform_(0.5, 2)
+    torch.save(backbone.state_dict(), path)
+    cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(path))
+    return backbone.state_dict()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('name', ON_TINY_DATA)
 def test_it_trains_and_validates(name, data, tmp_path, monkeypatch):
-    for variable, part in (('CITYSCAPES', 'cityscapes'), ('ACDC', 'acdc'), ('SYNTHETIC', 'synthetic'), ('ADE20K', 'ade')):
+    parts = dict(CITYSCAPES='cityscapes', ACDC='acdc', SYNTHETIC='synthetic', ADE20K='ade', VOC='voc')
+    for variable, part in parts.items():
         monkeypatch.setenv(f'{variable}_ROOT', str(data / part))
     cfg = Config.fromfile(str(FOLDER / name))
     shrink(cfg.model)
+    deeplab = 'deeplabv3plus' in name
+    if deeplab:
+        prepare_deeplab(cfg)
+    source = give_trained_backbone(cfg, tmp_path / 'source.pth') if name.startswith('daft/') else {}
     cfg.work_dir, cfg.experiment_name = str(tmp_path), name.replace('/', '_').removesuffix('.py')
     cfg.visualizer.name = cfg.experiment_name
     cfg.train_cfg.update(max_iters=1, val_interval=1)
@@ -132,6 +171,11 @@ def test_it_trains_and_validates(name, data, tmp_path, monkeypatch):
     runner = Runner.from_cfg(cfg)
     runner.train()
     assert (tmp_path / 'iter_1.pth').is_file()
-    if 'ade20k' not in name:
+    if not name.endswith(('ade20k.py', 'voc.py')):
         summary = json.loads((tmp_path / 'domain_iou.json').read_text())['summary']
-        assert set(summary['domains']) == {'cityscapes', 'fog', 'night', 'rain', 'snow'}
+        assert set(summary['domains']) == ({'cityscapes'} if deeplab else {'cityscapes', 'fog', 'night', 'rain', 'snow'})
+    assert (tmp_path / 'daft_converted.pth').is_file() == ('daft_' in name or 'conversion' in name)
+    if deeplab:
+        method, tuned = Path(name).stem.removeprefix('deeplabv3plus_r50_').rpartition('_')[0], runner.model.backbone.state_dict()
+        assert torch.equal(tuned['conv1.weight'], source['conv1.weight']) == (method == 'lp')
+        assert torch.equal(tuned['bn1.running_mean'], source['bn1.running_mean']) == (method in ('lp', 'lp_ft'))
