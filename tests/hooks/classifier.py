@@ -12,9 +12,10 @@ from tests.bn.networks import Net, randomise
 class Images(Dataset):
     """Noise images whose brightness tells the class; remembers what was asked for."""
 
-    def __init__(self, length: int = 24) -> None:
+    def __init__(self, length: int = 24, jitter: float = 0.1) -> None:
         generator = torch.Generator().manual_seed(5)
         self.labels = torch.arange(length) % 4
+        self.jitter = jitter
         self.images = torch.randn(length, 3, 12, 12, generator=generator) * 2 + self.labels.view(-1, 1, 1, 1)
 
     def __len__(self) -> int:
@@ -22,7 +23,7 @@ class Images(Dataset):
 
     def __getitem__(self, index: int):
         # an augmentation that draws from torch's generator
-        return self.images[index] + 0.1 * torch.rand(1), self.labels[index]
+        return self.images[index] + self.jitter * torch.rand(1), self.labels[index]
 
 
 class Classifier(BaseModel):
