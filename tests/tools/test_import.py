@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HIDE = "import sys; sys.modules.update(dict.fromkeys({names}, None))\n"
+HIDE = 'import sys; sys.modules.update(dict.fromkeys({names}, None))\n'
 CONVERT = """
 import warnings
 warnings.simplefilter('ignore')
