@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from mmseg_dafm.analysis.weight_change import KINDS
 from mmseg_dafm.files import replacing
@@ -37,6 +38,7 @@ def draw_features(rows: Sequence[Mapping], path: str | os.PathLike) -> None:
                 axes.hist(found, edges, histtype='step', color=colour, linewidth=1.4, label=name)
                 axes.axvline(np.median(found), color=colour, linewidth=1, linestyle='--')
             axes.set_xlabel(title)
+            axes.yaxis.set_major_locator(MaxNLocator(integer=True))
             axes.spines[['top', 'right']].set_visible(False)
         line[0].set_ylabel(f'{layer}\nimages')
     handles, labels = grid[0][0].get_legend_handles_labels()
@@ -76,8 +78,8 @@ def draw_changes(changes: Mapping[str, Sequence[Mapping]], path: str | os.PathLi
         columns['after_conversion'] = f'against the weights at the start of training (converted: {", ".join(sorted(converted))})'
     figure = Figure(figsize=(7.5 * len(columns), 2.1 * max(len(kinds), 1) + 1.2), layout='constrained')
     grid = figure.subplots(max(len(kinds), 1), len(columns), sharey='row', squeeze=False)
-    for line, kind in zip(grid, kinds, strict=False):
-        for axes, reference in zip(line, columns, strict=True):
+    for panels, kind in zip(grid, kinds, strict=False):
+        for axes, reference in zip(panels, columns, strict=True):
             for index, (method, rows) in enumerate(changes.items()):
                 members = [row for row in rows if row['kind'] == kind]
                 values = [row[reference] for row in members]
@@ -86,12 +88,15 @@ def draw_changes(changes: Mapping[str, Sequence[Mapping]], path: str | os.PathLi
                 label = f'{method} (median {median:.3g})'
                 axes.plot(values, '-o', color=colour, markersize=2.5, linewidth=1, label=label)
                 _mark_stages(axes, [row['layer'] for row in members])
-            if kind in ('mean', 'variance') and any(line.get_ydata().max() > 0 for line in axes.lines if len(line.get_ydata())):
+            if kind in ('mean', 'variance') and any(value > 0 for line in axes.lines for value in line.get_ydata()):
                 axes.set_yscale('log')
+                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axes.yaxis.set_major_formatter('{x:g}')
+                axes.yaxis.set_minor_formatter(NullFormatter())
             axes.legend(fontsize=7, frameon=False, loc='upper left', bbox_to_anchor=(1, 1))
             axes.grid(axis='y', alpha=0.25)
             axes.spines[['top', 'right']].set_visible(False)
-        line[0].set_ylabel(rf'{SYMBOLS[kind]}:  $\|\Delta W\|_2 / \|W\|_2$')
+        panels[0].set_ylabel(rf'{SYMBOLS[kind]}:  $\|\Delta W\|_2 / \|W\|_2$')
     for axes, title in zip(grid[0], columns.values(), strict=True):
         axes.set_title(title, fontsize=10)
     with replacing(path) as temporary:
@@ -99,7 +104,17 @@ def draw_changes(changes: Mapping[str, Sequence[Mapping]], path: str | os.PathLi
 
 
 def _mark_stages(axes, layers: Sequence[str]) -> None:
-    """Name each part of the network where its first layer is."""
-    stages = ['.'.join(layer.split('.')[:2]).removeprefix('backbone.') for layer in layers]
-    first = [index for index, stage in enumerate(stages) if index == 0 or stage != stages[index - 1]]
-    axes.set_xticks(first, [stages[index] for index in first], rotation=35, fontsize=7, ha='right', rotation_mode='anchor')
+    """Name each part of the network where its first layer is; parts of one layer, and where there is no room, are left out."""
+    stages = [_stage(layer) for layer in layers]
+    ticks: list[int] = []
+    for index, stage in enumerate(stages):
+        begins = (index == 0 or stage != stages[index - 1]) and stages[index + 1 : index + 2] == [stage]
+        if begins and (not ticks or index - ticks[-1] >= len(stages) / 30):
+            ticks.append(index)
+    axes.set_xticks(ticks, [stages[index] for index in ticks], rotation=20, fontsize=7, ha='right', rotation_mode='anchor')
+
+
+def _stage(layer: str) -> str:
+    """``layer1`` for ``backbone.layer1.0.conv1``, ``decode_head`` for what lies in the head."""
+    part, _, rest = layer.partition('.')
+    return rest.split('.')[0] if part == 'backbone' else part

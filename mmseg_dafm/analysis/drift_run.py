@@ -59,7 +59,7 @@ def measure_drift(
 
     Returns:
         method -> domain -> ``pooled_cosine``, ``pixel_cosine`` (medians over images), ``cka``; for every domain that the images
-        carry, and for ``'all'``.
+        carry, and for ``'all'``. CKA is nan for fewer than four images.
 
     Raises:
         ValueError: Unknown layer, a checkpoint that lacks a needed weight, a config without pretrained weights or data,
