@@ -1,7 +1,7 @@
 """DAFT and Domino in one: the pretrained ResNet-50 is converted to Cityscapes, its head follows the domain embedding.
 
-Only the backbone's BatchNorm is pretrained. The head's DominoNorms are fresh, and a trained one could not be converted by
-gamma and beta alone, because its affine part also depends on the image's domain.
+Only the backbone's BatchNorm is pretrained. After load_from of a trained Domino segmentor, its head's DominoNorms can be
+converted, too: custom_hooks.0.modules=['backbone','decode_head'].
 Deviations from DAFT: AdamW with warm-up as in the other Domino configs; the rates are ours.
 """
 

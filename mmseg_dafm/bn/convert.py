@@ -1,6 +1,7 @@
 """Batch norm conversion: estimate on the target, rewrite in place, verify."""
 
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -91,9 +92,9 @@ def convert_bn(
         skipped = {**selection.skipped, **unseen}
         size = world_size()
         report = ConversionReport(mode, estimator, source_weight, found.num_batches, size, reports, skipped, selection.notes)
-        before = {name: {key: getattr(layer, key).detach().clone() for key in new[name]} for name, layer in layers.items()}
+        before = {name: {key: _tensor(layer, key).detach().clone() for key in new[name]} for name, layer in layers.items()}
         _write(layers, new)
-        same_everywhere([getattr(layer, key) for name, layer in layers.items() for key in new[name]])
+        same_everywhere([_tensor(layer, key) for name, layer in layers.items() for key in new[name]])
         if verify:
             report.verify_error, allowed = _verify(model, found, forward, amp)
             if mode == 'convert' and not report.verify_error <= allowed:
@@ -119,14 +120,23 @@ def _keep_channels(source: tuple, target: tuple, eps: float, max_ratio: float | 
 
 
 def _new_values(layer: nn.Module, target: tuple[Tensor, Tensor], mode: str) -> dict[str, Tensor]:
-    """A layer's new tensors by attribute."""
+    """A layer's new tensors by path within the layer."""
     # Rounded to the buffers' precision first, so that gamma and beta fit the statistics as they will be stored.
     mean, variance = target[0].to(layer.running_mean.dtype), target[1].to(layer.running_var.dtype)
     values = dict(running_mean=mean, running_var=variance)
     if mode == 'convert':
         source = layer.running_mean, layer.running_var
         values['weight'], values['bias'] = convert_parameters(layer.weight, layer.bias, *source, mean, variance, layer.eps)
+        if hasattr(layer, 'converted_modulation'):
+            # a norm whose affine part also depends on something else, such as DominoNorm
+            shift = (mean.double() - source[0].double()) / (source[1].double() + layer.eps).sqrt()
+            values.update(layer.converted_modulation(gain_ratio(source[1], variance, layer.eps), shift))
     return values
+
+
+def _tensor(layer: nn.Module, path: str) -> Tensor:
+    """A parameter or buffer of a layer."""
+    return attrgetter(path)(layer)
 
 
 def _write(layers: dict[str, nn.Module], values: dict[str, dict[str, Tensor]]) -> None:
@@ -134,7 +144,7 @@ def _write(layers: dict[str, nn.Module], values: dict[str, dict[str, Tensor]]) -
     with torch.no_grad():
         for name, layer in layers.items():
             for key, value in values[name].items():
-                getattr(layer, key).copy_(value)
+                _tensor(layer, key).copy_(value)
 
 
 def _verify(model: nn.Module, found: Estimate, forward: Callable, amp: bool) -> tuple[float, float]:

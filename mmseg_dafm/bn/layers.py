@@ -127,4 +127,5 @@ def _reason(layer: nn.Module, affine: bool) -> tuple[str, str]:
 
 def is_sync_batch_norm(layer: nn.Module) -> bool:
     """Whether a layer normalises over the batches of all ranks in training."""
-    return isinstance(layer, torch.nn.SyncBatchNorm) or type(layer).__name__ == 'SyncBatchNorm'
+    synced = isinstance(layer, torch.nn.SyncBatchNorm) or type(layer).__name__ == 'SyncBatchNorm'
+    return synced or getattr(layer, 'stats', None) == 'SyncBN'  # DominoNorm's own

@@ -95,6 +95,26 @@ class DominoNorm(nn.Module):
         base, unit = self._normalise(features)
         return base + torch.addcmul(mu.to(unit.dtype), unit, gamma.to(unit.dtype))
 
+    def converted_modulation(self, ratio: Tensor, shift: Tensor) -> dict[str, Tensor]:
+        """Modulation that gives the same output once the statistics have changed; batch norm conversion asks for it.
+
+            x_s = ratio x_t + shift  =>  gamma' = ratio gamma(W),  mu' = mu(W) + shift gamma(W)
+
+        Args:
+            ratio: ``sqrt(S_t + eps) / sqrt(S_s + eps)`` ``(C,)``, float64.
+            shift: ``(M_t - M_s) / sqrt(S_s + eps)`` ``(C,)``, float64.
+
+        Returns:
+            Path of a parameter of this module -> its new value, float64.
+        """
+        weight, bias = self.gamma.weight.detach().double(), self.gamma.bias.detach().double()
+        return {
+            'gamma.weight': ratio[:, None] * weight,
+            'gamma.bias': ratio * bias,
+            'mu.weight': self.mu.weight.detach().double() + shift[:, None] * weight,
+            'mu.bias': self.mu.bias.detach().double() + shift * bias,
+        }
+
     def _checked_condition(self, batch: int) -> Tensor:
         domain = self.condition
         if domain is None:
