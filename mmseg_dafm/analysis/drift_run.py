@@ -19,7 +19,7 @@ from mmseg_dafm.analysis.cka import LinearCKA
 from mmseg_dafm.analysis.drift import MEASURES, class_cosine, image_drift, pooled
 from mmseg_dafm.analysis.drift_picture import draw_changes, draw_features
 from mmseg_dafm.analysis.drift_report import summarise, write_report
-from mmseg_dafm.analysis.feature_hooks import check_layers, layer_features, load_weights
+from mmseg_dafm.analysis.feature_hooks import check_layers, layer_features, load_weights, needed_keys
 from mmseg_dafm.analysis.robustness_run import drop_pretrained, limit_images
 from mmseg_dafm.analysis.weight_change import weight_changes
 from mmseg_dafm.compat import load_local_checkpoint
@@ -47,7 +47,8 @@ def measure_drift(
 
     Args:
         cfg: A config with the model and the data; it is not changed.
-        reference: Checkpoint of the pre-trained network; None for the weights of the config's own ``init_cfg``.
+        reference: Checkpoint of the pre-trained network; None for the weights of the config's own ``init_cfg``, whose
+            changes are then reported without those of the head.
         checkpoints: Name of the method -> checkpoint after training.
         out_dir: Folder for ``drift.csv``, ``drift.md``, ``drift.json``, ``changes.csv``, ``fig1.png``, ``fig2.png``.
         limit: At most this many images of each data set, evenly spread; None for all.
@@ -72,12 +73,12 @@ def measure_drift(
     if limit is not None:
         limit_images(cfg[dataloader], limit)
     origin = _reference_model(cfg, reference, layers)
-    # what init_weights() drew or loaded is the reference's alone
     models = {name: _filled_model(cfg, path, layers) for name, path in checkpoints.items()}
+    pretrained = _pretrained_state(origin, reference, layers)
     changes, left_out = {}, {}
     for name in models:
         start = _state(converted[name]) if name in converted else None
-        changes[name], left_out[name] = weight_changes(origin.state_dict(), _state(checkpoints[name]), start)
+        changes[name], left_out[name] = weight_changes(pretrained, _state(checkpoints[name]), start)
     for model in (origin, *models.values()):
         model.to(device).eval()
     loader = Runner.build_dataloader(cfg[dataloader], seed=0)
@@ -210,6 +211,14 @@ def _reference_model(cfg: Config, reference, layers: Sequence[str]) -> nn.Module
     finally:
         logger.setLevel(level)
     return model
+
+
+def _pretrained_state(origin: nn.Module, reference, layers: Sequence[str]) -> dict[str, Tensor]:
+    """The reference's tensors that can have changed; a head that was drawn here, and not in the training, is none of them."""
+    if reference is not None:
+        return _state(reference)
+    state = origin.state_dict()
+    return {key: state[key] for key in needed_keys(origin, layers)}
 
 
 def _filled_model(cfg: Config, path: str | os.PathLike, layers: Sequence[str]) -> nn.Module:
