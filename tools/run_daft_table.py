@@ -28,7 +28,7 @@ TWO_STEPS = ['--feature-lrs', '0.03', '0.01', '0.003', '--head-lrs', '0.3', '0.0
 SWEEPS = {
     'lp': ['--head-only', '--head-lrs', '10.0', '3.0', '1.0', '0.3', '0.1'],
     'ft': TIED,
-    'lp_ft': ['--tied', 'lp-ft', '--feature-lrs', '0.03', '0.01', '0.003', '0.001', '0.0003'],
+    'lp_ft': ['--tied', 'lp-ft', '--feature-lrs', '0.003', '0.001', '0.0003', '0.0001', '0.00003'],
     'ft_conversion': TIED,
     'integrated': TWO_STEPS,
     'daft': TWO_STEPS,
