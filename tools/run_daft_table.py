@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from mmseg_dafm.evaluation.daft_table import to_markdown
+from mmseg_dafm.evaluation.daft_table import last_layer, to_markdown
 from mmseg_dafm.files import replacing
 from mmseg_dafm.tool_runs import checked_out_commit, run_tool
 
@@ -118,7 +118,8 @@ def drift(seed: int, checkpoints: dict[str, Path], args: argparse.Namespace) -> 
 def write_table(args: argparse.Namespace) -> str:
     """The table of what is finished."""
     runs = [read(path) for path in sorted(args.out.glob('*_seed*/done.json'))]
-    drifts = {seed: read(path) for seed in args.seeds if (path := args.out / f'drift_seed{seed}/drift.json').is_file()}
+    files = {seed: args.out / f'drift_seed{seed}/drift.json' for seed in args.seeds}
+    drifts = {seed: last_layer(read(file)['features']) for seed, file in files.items() if file.is_file()}
     text = to_markdown(list(SWEEPS), [run for run in runs if run['seed'] in args.seeds], drifts)
     with replacing(args.out / 'table.md') as path:
         path.write_text(text)

@@ -18,7 +18,7 @@ SCORES = {
     'corrupted_boston': 'Boston corrupted',
     'corrupted_misc': 'other cities corrupted',
 }
-DRIFT = {'pooled_cosine': 'pooled cosine', 'pixel_cosine': 'pixel cosine'}
+DRIFT = {'pooled_cosine': 'pooled cosine', 'pixel_cosine': 'pixel cosine', 'cka': 'CKA'}
 
 
 def mean_and_spread(values: Sequence[float], digits: int = 2) -> str:
@@ -35,7 +35,7 @@ def to_markdown(methods: Sequence[str], runs: Sequence[Mapping], drifts: Mapping
     Args:
         methods: Rows, keys of ``TITLES``.
         runs: Finished runs: ``method``, ``seed``, ``commit``, ``rates`` (config options) and the keys of ``SCORES``.
-        drifts: seed -> method -> domain -> ``pooled_cosine`` and ``pixel_cosine``.
+        drifts: seed -> method -> the keys of ``DRIFT``, of :func:`last_layer`.
 
     Returns:
         Markdown with mean and sample standard deviation over the seeds.
@@ -46,7 +46,7 @@ def to_markdown(methods: Sequence[str], runs: Sequence[Mapping], drifts: Mapping
         found = [run for run in runs if run['method'] == method]
         cells = [mean_and_spread([run[key] for run in found]) for key in SCORES]
         for key in DRIFT:
-            cells.append(mean_and_spread([_over_domains(drift[method], key) for drift in drifts.values() if method in drift], 3))
+            cells.append(mean_and_spread([drift[method][key] for drift in drifts.values() if method in drift], 3))
         rates = dict(option.rsplit('.', 1)[-1].split('=') for run in found for option in run['rates'])
         cells += [rates.get(name, '') for name in ('feature_lr', 'head_lr')]
         cells.append(', '.join(str(run['seed']) for run in found))
@@ -55,6 +55,11 @@ def to_markdown(methods: Sequence[str], runs: Sequence[Mapping], drifts: Mapping
     return '\n'.join(lines) + '\n'
 
 
-def _over_domains(drift: Mapping, key: str) -> float:
-    """Mean of a drift measure over the domains."""
-    return statistics.mean(values[key] for values in drift.values())
+def last_layer(features: Mapping) -> dict[str, dict[str, float]]:
+    """Medians over all images, and CKA, of the last layer.
+
+    Args:
+        features: ``features`` in drift.json: method -> layer -> domain -> ``median`` and ``cka``.
+    """
+    last = {method: list(layers.values())[-1]['all'] for method, layers in features.items()}
+    return {method: {**values['median'], 'cka': values['cka']} for method, values in last.items()}
