@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--trial-iters', type=int, default=50, help='iterations of a sweep trial; the runs have 120')
     parser.add_argument('--corrupted-images', type=int, default=30, help='images of each test set that are corrupted')
-    parser.add_argument('--drift-images', type=int, default=40, help='images of each test set that drift is measured on')
+    parser.add_argument('--drift-images', type=int, default=60, help='images of each test set that drift is measured on')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/daft_table'))
     args = parser.parse_args()
     args.out = args.out.resolve()

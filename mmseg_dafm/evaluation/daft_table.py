@@ -47,7 +47,8 @@ def to_markdown(methods: Sequence[str], runs: Sequence[Mapping], drifts: Mapping
         cells = [mean_and_spread([run[key] for run in found]) for key in SCORES]
         for key in DRIFT:
             cells.append(mean_and_spread([drift[method][key] for drift in drifts.values() if method in drift], 3))
-        rates = dict(option.rsplit('.', 1)[-1].split('=') for run in found for option in run['rates'])
+        chosen = [option.split('=') for run in found for option in run['rates']]
+        rates = {key.rsplit('.', 1)[-1]: value for key, value in chosen}
         cells += [rates.get(name, '') for name in ('feature_lr', 'head_lr')]
         cells.append(', '.join(str(run['seed']) for run in found))
         cells.append(', '.join(sorted({run['commit'] for run in found})))
