@@ -18,6 +18,7 @@ from rich.progress import track
 import mmseg_dafm  # noqa: F401 (registers the components for configs without custom_imports)
 from mmseg_dafm.analysis.domain_explorer import IMAGE_SUFFIXES
 from mmseg_dafm.analysis.overlay import paint_labels
+from mmseg_dafm.files import replacing
 
 VIDEO_SUFFIXES = {'.mp4', '.avi', '.mov', '.mkv', '.webm'}
 
@@ -51,9 +52,8 @@ def paint_images(paths: list[Path], out: Path, paint: Callable[[np.ndarray], np.
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if image is None:
             raise ValueError(f'{path} cannot be read as an image')
-        temporary = out / f'{name}.tmp.png'
-        cv2.imwrite(str(temporary), paint(image))
-        os.replace(temporary, out / f'{name}.png')
+        with replacing(out / f'{name}.png') as temporary:
+            cv2.imwrite(str(temporary), paint(image))
 
 
 def frames_from(capture: cv2.VideoCapture, frame: np.ndarray) -> Iterator[np.ndarray]:

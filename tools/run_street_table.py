@@ -8,7 +8,6 @@ processes of one thread each, so that --jobs 2 fills two cores.
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from mmseg_dafm.files import replacing
 from mmseg_dafm.tool_runs import checked_out_commit, run_tool
 
 MODES = ('none', 'add', 'sub', 'token')
@@ -40,9 +40,8 @@ def run(mode: str, seed: int, folder: Path) -> None:
     run_tool('test.py', [config, checkpoint, '--work-dir', work_dir, *options], log)
     summary = json.loads((work_dir / 'domain_iou_iter_300.json').read_text())['summary']
     stamp = dict(minutes=round((time.time() - start) / 60, 1), commit=checked_out_commit(), seed=seed, mode=mode)
-    temporary = done.with_suffix('.tmp')
-    temporary.write_text(json.dumps({**stamp, 'scores': scores(summary)}, indent=1))
-    os.replace(temporary, done)
+    with replacing(done) as temporary:
+        temporary.write_text(json.dumps({**stamp, 'scores': scores(summary)}, indent=1))
 
 
 def scores(summary: dict) -> dict[str, float]:
@@ -96,9 +95,8 @@ def main() -> None:
             times = f'{elapsed / 60:.0f} min, about {left / 60:.0f} left'
             print(f'[{finished}/{len(jobs)}] {mode} seed {seed}: {error or "done"}; {times}', flush=True)
             text = table(out, args.seeds)
-            temporary = out / 'table.md.tmp'
-            temporary.write_text(text)
-            os.replace(temporary, out / 'table.md')
+            with replacing(out / 'table.md') as temporary:
+                temporary.write_text(text)
     print(text)
     if failed:
         raise SystemExit('error: ' + '; '.join(failed))

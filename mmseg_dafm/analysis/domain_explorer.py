@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from mmseg_dafm.files import replacing
+
 IMAGE_SUFFIXES = {'.png', '.jpg', '.jpeg', '.bmp', '.webp'}
 MAX_SIDE = 320
 
@@ -140,11 +142,8 @@ def write_table(
     path: str | os.PathLike, paths: Sequence[Path], domains: Sequence[str], alphas: np.ndarray, names: Sequence[str]
 ) -> None:
     """Write a CSV: domain, image, one column per description, relative entropy."""
-    path = Path(path)
-    temporary = path.with_name(f'{path.name}.tmp')
-    with temporary.open('w', newline='', encoding='utf-8') as file:
+    with replacing(path) as temporary, temporary.open('w', newline='', encoding='utf-8') as file:
         writer = csv.writer(file)
         writer.writerow(['domain', 'image', *names, 'relative_entropy'])
         for domain, image, row, entropy in zip(domains, paths, alphas, relative_entropy(alphas), strict=True):
             writer.writerow([domain, image, *(f'{value:.6f}' for value in row), f'{entropy:.6f}'])
-    os.replace(temporary, path)

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -11,6 +10,8 @@ import numpy as np
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.patches import Patch  # noqa: E402
+
+from mmseg_dafm.files import replacing
 
 IGNORED = (0, 0, 0)
 
@@ -69,7 +70,6 @@ def draw_grid(rows: Sequence[Row], classes: Sequence[str], palette: Sequence[Seq
         axis.set_title(name, fontsize=11)
     patches = [Patch(color=np.array(colour) / 255, label=name) for name, colour in zip(classes, palette, strict=True)]
     figure.legend(handles=patches, loc='outside lower center', ncols=min(len(classes), 10), frameon=False, fontsize=10)
-    temporary = Path(f'{path}.{os.getpid()}.tmp')
-    figure.savefig(temporary, dpi=110, format='png')
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110, format='png')
     plt.close(figure)
-    os.replace(temporary, path)

@@ -4,8 +4,9 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
+
+from mmseg_dafm.files import replacing
 
 
 def rows(summary: Mapping) -> list[tuple[str, dict]]:
@@ -83,7 +84,5 @@ def without_nan(value):
 
 def write_text(path: str, text: str) -> None:
     """Write a file under a temporary name and rename it, so that no reader sees half of it."""
-    temporary = f'{path}.{os.getpid()}.tmp'
-    with open(temporary, 'w', encoding='utf-8') as file:
-        file.write(text)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding='utf-8')

@@ -17,6 +17,7 @@ from rich.progress import track
 from torch import nn
 
 from mmseg_dafm.analysis import domain_explorer as explorer
+from mmseg_dafm.files import replacing
 
 PREFIX = 'domain_embedding.'
 
@@ -77,8 +78,8 @@ def main() -> None:
     explorer.write_table(out / 'alphas.csv', paths, domains, alphas, names)
     pictures = [explorer.shrink(explorer.read_image(path)) for path in paths]
     figure = explorer.draw_alphas(pictures, alphas, domains, names, args.per_domain)
-    figure.savefig(out / 'alphas.tmp.png', dpi=110)
-    os.replace(out / 'alphas.tmp.png', out / 'alphas.png')
+    with replacing(out / 'alphas.png') as temporary:
+        figure.savefig(temporary, dpi=110)
     for domain in dict.fromkeys(domains):
         mean = alphas[[other == domain for other in domains]].mean(axis=0)
         print(f'{domain}: ' + ', '.join(f'{name} {value:.3f}' for name, value in zip(names, mean, strict=True)))

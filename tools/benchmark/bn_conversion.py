@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 import torchvision
-from measure import interleaved
+from measure import interleaved, peak_gpu_bytes
 from report import cpu_name
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
@@ -84,12 +84,7 @@ def contestants(source: nn.Module, batches: list[Tensor]) -> dict:
 def peak_bytes(action, device: torch.device) -> int:
     """The most bytes that were allocated at once while an action ran, on top of what there was."""
     if device.type == 'cuda':
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        start = torch.cuda.memory_allocated()
-        action()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - start
+        return peak_gpu_bytes(action)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
         action()
     events = [event for event in found.profiler.kineto_results.events() if event.name() == '[memory]']

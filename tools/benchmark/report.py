@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from mmseg_dafm.files import replacing
+
 GOALS = {
     'step / floor': (1.10, 'at most'),
     'saved / explicit': (0.45, 'at most'),
@@ -94,7 +96,5 @@ def write(result: dict, folder: Path, stem: str) -> None:
     """Write JSON and Markdown; each appears whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     for suffix, text in (('.json', json.dumps(result, indent=1)), ('.md', markdown(result))):
-        path = folder / f'{stem}{suffix}'
-        temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-        temporary.write_text(text)
-        os.replace(temporary, path)
+        with replacing(folder / f'{stem}{suffix}') as temporary:
+            temporary.write_text(text)

@@ -4,7 +4,6 @@ The result runs under configs/domino/vpd_legacy_ade20k.py.
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 
+from mmseg_dafm.files import replacing
 from mmseg_dafm.models.backbones.sd_architectures import resolve_architecture
 from mmseg_dafm.models.backbones.sd_weights import read_state_dict
 from mmseg_dafm.models.backbones.vpd_official import convert_vpd_checkpoint
@@ -30,10 +30,8 @@ def main() -> None:
         state, dropped = convert_vpd_checkpoint(read_state_dict(args.source), parts['unet'], parts['vae'])
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f'error: {error}') from None
-    args.target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = args.target.with_name(args.target.name + '.tmp')
-    torch.save({'state_dict': state, 'meta': {}}, temporary)
-    os.replace(temporary, args.target)
+    with replacing(args.target) as temporary:
+        torch.save({'state_dict': state, 'meta': {}}, temporary)
     print(f'{len(state)} tensors written to {args.target}, {len(dropped)} left out (schedule, decoder, output layers)')
 
 

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mmseg_dafm.files import replacing
 from mmseg_dafm.models.domain.embedding_bank import (
     EmbeddingBank,
     embed_command,
@@ -50,12 +51,8 @@ def save_embeddings(path: str | os.PathLike, bank: EmbeddingBank) -> None:
         'templates': json.dumps(bank.templates),
         'model': bank.model,
     }
-    temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-    try:
+    with replacing(path) as temporary:
         save_file(tensors, temporary, metadata)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_embeddings(path: str | os.PathLike, row_names: Sequence[str] | str | None = None) -> EmbeddingBank:
