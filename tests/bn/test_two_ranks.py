@@ -1,8 +1,5 @@
 """Two gloo processes against one process on the same data."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +7,7 @@ import torch
 
 from mmseg_dafm.bn import convert_bn
 from tests.bn.ranks import VARIANTS, network, share
+from tests.processes import run_ranks
 
 SCRIPT = Path(__file__).with_name('ranks.py')
 
@@ -18,17 +16,7 @@ SCRIPT = Path(__file__).with_name('ranks.py')
 def ranks(tmp_path_factory):
     """What each of the two ranks ended with, per variant."""
     folder = tmp_path_factory.mktemp('ranks')
-    environment = os.environ | {'CUDA_VISIBLE_DEVICES': '', 'PYTHONPATH': str(SCRIPT.parents[2]), 'GLOO_SOCKET_IFNAME': 'lo'}
-    commands = [[sys.executable, SCRIPT, rank, 2, folder / 'init', folder / f'{rank}.pt'] for rank in range(2)]
-    processes = [
-        subprocess.Popen([*map(str, command)], env=environment, stderr=subprocess.PIPE, text=True) for command in commands
-    ]
-    try:
-        errors = [process.communicate(timeout=120)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], '\n'.join(error[-2000:] for error in errors)
+    run_ranks(SCRIPT, folder, [folder / '{rank}.pt'])
     return [torch.load(folder / f'{rank}.pt', weights_only=True) for rank in range(2)]
 
 

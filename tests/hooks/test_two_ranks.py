@@ -1,14 +1,12 @@
 """BNConversionHook under DDP: two gloo processes end identical, and convert as one process does on all images."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
 
 from tests.hooks.classifier import Images, runner
 from tests.hooks.ranks import HOOK
+from tests.processes import run_ranks
 
 SCRIPT = Path(__file__).with_name('ranks.py')
 
@@ -16,17 +14,7 @@ SCRIPT = Path(__file__).with_name('ranks.py')
 def test_two_ranks_convert_as_one_process(tmp_path):
     folder = tmp_path / 'two'
     folder.mkdir()
-    environment = os.environ | {'CUDA_VISIBLE_DEVICES': '', 'PYTHONPATH': str(SCRIPT.parents[2]), 'GLOO_SOCKET_IFNAME': 'lo'}
-    commands = [[sys.executable, SCRIPT, rank, 2, tmp_path / 'init', folder] for rank in range(2)]
-    processes = [
-        subprocess.Popen([*map(str, command)], env=environment, stderr=subprocess.PIPE, text=True) for command in commands
-    ]
-    try:
-        errors = [process.communicate(timeout=180)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], '\n'.join(error[-2000:] for error in errors)
+    run_ranks(SCRIPT, tmp_path, [folder])
     first, second = (torch.load(folder / f'rank{rank}.pt', weights_only=True) for rank in range(2))
     assert not torch.equal(first['seen'][0], second['seen'][0]), 'the ranks trained on different images'
     assert all(torch.equal(value, second['parameters'][name]) for name, value in first['parameters'].items())

@@ -1,13 +1,11 @@
 """Two gloo processes against one: find_unused_parameters=False, ranks identical, equal to the joined batch."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.processes import run_ranks
 from tests.runs.ddp_steps import VARIANTS, train
 
 SCRIPT = Path(__file__).with_name('ddp_steps.py')
@@ -18,19 +16,7 @@ WORLD = 2
 def ranks(tmp_path_factory):
     """What each of the two ranks ended with, per variant."""
     folder = tmp_path_factory.mktemp('ddp')
-    env = os.environ | {
-        'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(SCRIPT.parents[2]), 'GLOO_SOCKET_IFNAME': 'lo',
-    }  # fmt: skip
-    processes = []
-    for rank in range(WORLD):
-        command = [sys.executable, SCRIPT, rank, WORLD, folder / 'init', folder / f'{rank}.pt']
-        processes.append(subprocess.Popen([*map(str, command)], env=env, stderr=subprocess.PIPE, text=True))
-    try:
-        errors = [process.communicate(timeout=240)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0] * WORLD, '\n'.join(error[-2000:] for error in errors)
+    run_ranks(SCRIPT, folder, [folder / '{rank}.pt'])
     return [torch.load(folder / f'{rank}.pt', weights_only=True) for rank in range(WORLD)]
 
 
