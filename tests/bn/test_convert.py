@@ -254,3 +254,19 @@ def test_autocast_is_off_unless_asked_for():
 def test_bad_arguments_are_named(options, text):
     with pytest.raises(ValueError, match=text):
         convert_bn(randomise(Net()), images(1, 4), **options)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs CUDA')
+@pytest.mark.parametrize('amp', [False, True])
+def test_a_gpu_converts_as_the_cpu_does(amp):
+    model, twin = randomise(Net()), randomise(Net())
+    twin.load_state_dict(model.state_dict())
+    batches = images(3, 8)
+    convert_bn(model, batches)
+    twin.cuda()
+    with torch.autocast('cuda', dtype=torch.bfloat16, enabled=amp):
+        report = convert_bn(twin, batches, amp=amp)
+    assert report.verify_error < (5e-2 if amp else 2e-3)
+    for one, other in zip(norms(model), norms(twin), strict=True):
+        shift = (one.running_mean - other.running_mean.cpu()).abs() / one.running_var.sqrt()
+        assert shift.max() < (0.05 if amp else 1e-3)
