@@ -6,6 +6,7 @@ from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from mmseg_dafm.files import replacing
 from mmseg_dafm.sweep.plan import Outcome, Trial, axis_value
@@ -82,8 +83,13 @@ def draw(outcome: Outcome, axes: list[str], metric: str, title: str) -> Figure:
             panel.plot(lost, [floor] * len(lost), 'x', color=DIVERGED, markersize=9, mew=2)
         chosen = outcome.chosen
         panel.plot(axis_value(chosen.point, axis), chosen.score, '*', color=CHOSEN, markersize=17, zorder=3, label='chosen')
-        panel.plot([], [], 'x', color=DIVERGED, markersize=9, mew=2, label='diverged')
+        if len(scores) < len(outcome.trials):
+            panel.plot([], [], 'x', color=DIVERGED, markersize=9, mew=2, label='diverged')
         panel.set(xscale='log', xlabel=NAMES[axis], title=TITLES[axis])
+        # the rates that were tried, and no others
+        ticks = sorted({line_x for line in panel.lines for line_x in line.get_xdata()})
+        panel.set_xticks(ticks, [f'{tick:g}' for tick in ticks])
+        panel.xaxis.set_minor_locator(NullLocator())
         panel.grid(alpha=0.3)
         panel.legend(fontsize=8)
     panels[0].set_ylabel(metric)
