@@ -157,9 +157,13 @@ def test_the_shipped_schedules_keep_both_rates_at_their_intent(path):
     if cfg.optim_wrapper.get('constructor') != 'DAFTOptimWrapperConstructor':
         pytest.skip('one rate')
     rates, length = intended_rates(cfg.optim_wrapper), cfg.train_cfg.max_iters
-    (scheduler,) = cfg.param_scheduler
-    assert (scheduler.type, scheduler.eta_min) == ('PolyLR', 0)
     found = simulate(rates, cfg.param_scheduler, length)
+    *warm_up, scheduler = cfg.param_scheduler
+    assert (scheduler.type, scheduler.eta_min) == ('PolyLR', 0)
+    if warm_up:
+        assert all(point[1] / point[0] == pytest.approx(rates['head_lr'] / rates['feature_lr']) for point in found[::1000])
+        assert [max(column) for column in zip(*found, strict=True)] == pytest.approx(list(rates.values()), rel=0.05)
+        return
     for iteration in (0, length // 2, length - 1):
         share = math.pow(1 - iteration / (length - 1), scheduler.power)
         assert found[iteration] == pytest.approx([rate * share for rate in rates.values()], rel=1e-6, abs=1e-12)
