@@ -1,0 +1,141 @@
+"""The weights that FisherTune may select: rows of the query, key, value and feed-forward matrices of transformer blocks."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+KINDS = ('q', 'k', 'v', 'ffn')
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Rows of one tensor that belong to one kind of weight.
+
+    A fused projection stays one tensor and gives three candidates, so checkpoints keep their ordinary keys.
+
+    Attributes:
+        parameter: Name of the tensor, relative to the backbone.
+        rows: First row and the row after the last, along dimension 0.
+        kind: ``'q'``, ``'k'``, ``'v'`` or ``'ffn'``.
+        block: Number of the block, counted from 0 in the order of the backbone's parameters.
+        path: Module path of the block.
+    """
+
+    parameter: str
+    rows: tuple[int, int]
+    kind: str
+    block: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How an architecture names its weights.
+
+    Attributes:
+        tail: Regular expression for what follows the path of a block; ``{leaf}`` stands for ``weight`` or ``bias``.
+        parts: Kinds of the equal parts of dimension 0, in order.
+    """
+
+    tail: str
+    parts: tuple[str, ...]
+
+
+RULES = (
+    # timm's ViTs (DINOv2, DINOv3, CLIP, MAE, SAM, BEiT) and the original releases
+    Rule(r'attn\.qkv\.{leaf}', ('q', 'k', 'v')),
+    # EVA02 with sub-layer norm; Hugging Face's CLIP names its attention self_attn
+    Rule(r'(?:self_)?attn\.q_(?:proj\.)?{leaf}', ('q',)),
+    Rule(r'(?:self_)?attn\.k_(?:proj\.)?{leaf}', ('k',)),
+    Rule(r'(?:self_)?attn\.v_(?:proj\.)?{leaf}', ('v',)),
+    # nn.MultiheadAttention: open_clip, mmseg's VisionTransformer, nn.TransformerEncoderLayer
+    Rule(r'(?:self_)?attn\.(?:attn\.)?in_proj_{leaf}', ('q', 'k', 'v')),
+    Rule(r'mlp\.(?:fc1|fc2|fc1_g|fc1_x|w12|w1|w2|w3|c_fc|c_proj|lin1|lin2)\.{leaf}', ('ffn',)),
+    Rule(r'ffn\.layers\.(?:0\.0|1)\.{leaf}', ('ffn',)),
+    Rule(r'linear[12]\.{leaf}', ('ffn',)),
+    # diffusers: self- and cross-attention of a U-Net's transformer blocks
+    Rule(r'attn[12]\.to_q\.{leaf}', ('q',)),
+    Rule(r'attn[12]\.to_k\.{leaf}', ('k',)),
+    Rule(r'attn[12]\.to_v\.{leaf}', ('v',)),
+    Rule(r'ff\.net\.(?:0\.proj|2)\.{leaf}', ('ffn',)),
+    # Hugging Face's ViT and DINOv2
+    Rule(r'attention\.attention\.query\.{leaf}', ('q',)),
+    Rule(r'attention\.attention\.key\.{leaf}', ('k',)),
+    Rule(r'attention\.attention\.value\.{leaf}', ('v',)),
+)
+
+
+def find_candidates(
+    backbone: nn.Module,
+    kinds: Sequence[str] = KINDS,
+    include_bias: bool = False,
+    rules: Iterable[Rule] = RULES,
+) -> list[Candidate]:
+    r"""Find theta = [theta_Q, theta_K, theta_V, theta_FFN] of all blocks.
+
+    Output projections, norms, patch and position embeddings are no candidates.
+
+    Args:
+        backbone: Any model with transformer blocks in a numbered list.
+        kinds: The kinds that are wanted.
+        include_bias: Take the biases, too; equation 3 lists matrices alone.
+        rules: Naming rules; ``(*RULES, Rule(r'mixer\.to_qkv\.{leaf}', ('q', 'k', 'v')))`` adds an architecture.
+
+    Returns:
+        Candidates in the order of the backbone's parameters.
+
+    Raises:
+        ValueError: For unknown kinds, a fused tensor that cannot be split, or if nothing is found.
+
+    Source: FisherTune, equation 3.
+    """
+    unknown = sorted(set(kinds) - set(KINDS))
+    if unknown or not kinds or isinstance(kinds, str):
+        raise ValueError(f'kinds={kinds!r} must be a list out of {KINDS}.')
+    leaves = ('weight', 'bias') if include_bias else ('weight',)
+    rules = tuple(rules)
+    patterns = [
+        (re.compile(rf'(?P<path>(?:.+?\.)?\w+\.\d+)\.{rule.tail.format(leaf=leaf)}'), rule.parts)
+        for rule in rules
+        for leaf in leaves
+    ]
+    found, blocks = [], {}
+    for name, parameter in backbone.named_parameters():
+        match, parts = next(((hit, parts) for pattern, parts in patterns if (hit := pattern.fullmatch(name))), (None, ()))
+        if match is None:
+            continue
+        path, rows = match['path'], len(parameter)
+        if rows % len(parts):
+            raise ValueError(f'{name} has {rows} rows, which do not split into {len(parts)} equal parts {parts}.')
+        block, size = blocks.setdefault(path, len(blocks)), rows // len(parts)
+        found += [
+            Candidate(name, (i * size, (i + 1) * size), kind, block, path) for i, kind in enumerate(parts) if kind in kinds
+        ]
+    if not found:
+        some = [name for name, parameter in backbone.named_parameters() if parameter.ndim > 1][:4]
+        raise ValueError(
+            f'{type(backbone).__name__} has no weights of the kinds {tuple(kinds)} under the names of any rule; its matrices are '
+            f'called {some}: add a Rule for them.'
+        )
+    return found
+
+
+def candidate_tensors(backbone: nn.Module, candidates: Sequence[Candidate]) -> dict[str, nn.Parameter]:
+    """The tensors that hold candidates, by name, in the order of the backbone's parameters.
+
+    An index into the concatenation of these tensors, each flattened, is a *flat id*.
+    """
+    names = {candidate.parameter for candidate in candidates}
+    return {name: parameter for name, parameter in backbone.named_parameters() if name in names}
+
+
+def block_paths(candidates: Sequence[Candidate]) -> list[str]:
+    """Module paths of the blocks, in the order of their numbers."""
+    return [path for _, path in sorted({(candidate.block, candidate.path) for candidate in candidates})]
+
+
+def parameter_count(backbone: nn.Module) -> int:
+    """Number of parameters of the whole backbone, frozen ones included: what delta_min and delta_max are shares of."""
+    return sum(parameter.numel() for parameter in backbone.parameters())
