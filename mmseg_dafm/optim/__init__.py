@@ -1,6 +1,14 @@
-"""Optimizer wrapper constructors: importing this package registers them."""
+"""Optimizer wrappers and their constructors: importing this package registers them."""
 
 from mmseg_dafm.optim.daft_constructor import DAFTOptimWrapperConstructor
+from mmseg_dafm.optim.fisher_constructor import FisherTuneOptimWrapperConstructor
+from mmseg_dafm.optim.fisher_wrapper import FisherTuneAmpOptimWrapper, FisherTuneOptimWrapper
 from mmseg_dafm.optim.vpd_constructor import VPDOptimWrapperConstructor
 
-__all__ = ['DAFTOptimWrapperConstructor', 'VPDOptimWrapperConstructor']
+__all__ = [
+    'DAFTOptimWrapperConstructor',
+    'FisherTuneAmpOptimWrapper',
+    'FisherTuneOptimWrapper',
+    'FisherTuneOptimWrapperConstructor',
+    'VPDOptimWrapperConstructor',
+]

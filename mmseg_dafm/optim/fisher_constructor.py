@@ -1,0 +1,148 @@
+"""FisherTuneOptimWrapperConstructor: mmengine's grouping rules for an optimizer of selected weights."""
+
+import inspect
+from collections.abc import Sequence
+
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
+from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
+
+from mmseg_dafm.fisher.candidates import KINDS, candidate_tensors, find_candidates
+from mmseg_dafm.optim.fisher_wrapper import TENSORS, SelectedWeights
+from mmseg_dafm.optim.group_table import group_table
+
+OPTIONS = ('module', 'kinds', 'include_bias')
+# What mmengine leaves in a group beside the settings that it computed from them.
+FACTORS = ('params', 'lr_mult', 'decay_mult')
+SHARDED = ('deepspeed', 'colossalai', 'fairscale')
+
+
+def merge_groups(groups: Sequence[dict], name: str) -> list[dict]:
+    """Merge groups whose settings (learning rate, weight decay and any other) are equal.
+
+    Args:
+        groups: ``dict(params, lr, weight_decay, ...)``; the same parameter twice counts once.
+        name: Name of the merged groups, numbered if there are several.
+
+    Returns:
+        Groups ``dict(name, params, lr, weight_decay, ...)`` in the order of their first parameter.
+    """
+    merged: dict[str, dict] = {}
+    seen = set()
+    for group in groups:
+        settings = {key: value for key, value in group.items() if key not in FACTORS}
+        own = [parameter for parameter in group['params'] if id(parameter) not in seen]
+        seen.update(map(id, own))
+        if own:
+            key = repr(sorted(settings.items()))
+            merged.setdefault(key, dict(name=name, params=[], **settings))['params'] += own
+    for number, group in enumerate(merged.values()):
+        group['name'] = name if len(merged) == 1 else f'{name} {number}'
+    return list(merged.values())
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class FisherTuneOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """Groups for :class:`~mmseg_dafm.optim.fisher_wrapper.FisherTuneOptimWrapper`; prints them as a table.
+
+    The candidate tensors of the backbone get groups that are empty until the wrapper's set grows, all other parameters of
+    the backbone are in no group, and everything outside of it trains as usual. The parameters' ``requires_grad`` is left
+    alone: :meth:`~mmseg_dafm.optim.fisher_wrapper.SelectedWeights.freeze_unused` sets it.
+
+    Args:
+        optim_wrapper_cfg: mmengine's, with ``type`` FisherTuneOptimWrapper or FisherTuneAmpOptimWrapper.
+        paramwise_cfg: mmengine's: ``custom_keys=dict(backbone=dict(lr_mult=0.1))`` is the usual rate of the selected
+            weights. One key more, ``candidates=dict(module='backbone', kinds=('q', 'k', 'v', 'ffn'), include_bias=False)``:
+            the path of the backbone and what may be selected from it.
+
+    Raises:
+        ValueError: For wrong keys, a module that does not exist or has no candidates, a sharding model or optimizer.
+
+    Source: FisherTune, eq. 3 (candidates); the groups are ours.
+    """
+
+    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None):
+        paramwise_cfg = dict(paramwise_cfg or {})
+        options = dict(paramwise_cfg.pop('candidates', None) or {})
+        unknown = sorted(options.keys() - set(OPTIONS))
+        if unknown:
+            raise ValueError(f'optim_wrapper.paramwise_cfg.candidates has unknown keys {unknown}: use {list(OPTIONS)}.')
+        self.module = options.pop('module', 'backbone')
+        self.options = {'kinds': KINDS, **options}
+        optimizer = optim_wrapper_cfg.get('optimizer') or {}
+        if 'type' not in optimizer or optimizer.get('lr') is None:
+            raise ValueError('optim_wrapper.optimizer needs a type and lr, for example dict(type="AdamW", lr=1e-4).')
+        super().__init__(optim_wrapper_cfg, paramwise_cfg)
+        kind = self.optim_wrapper_cfg.get('type')
+        self.wrapper = OPTIM_WRAPPERS.get(kind) if isinstance(kind, str) else kind
+        if not (inspect.isclass(self.wrapper) and issubclass(self.wrapper, SelectedWeights)):
+            raise ValueError(
+                f'optim_wrapper.type={kind!r} cannot train selected weights: use FisherTuneOptimWrapper or '
+                'FisherTuneAmpOptimWrapper.'
+            )
+        self._refuse_sharding_optimizer()
+
+    def _refuse_sharding_optimizer(self) -> None:
+        kind = self.optimizer_cfg['type']
+        found = OPTIMIZERS.get(kind) if isinstance(kind, str) else kind
+        name = getattr(found, '__name__', str(kind))
+        if name == 'ZeroRedundancyOptimizer' or getattr(found, '__module__', '').split('.')[0] in SHARDED:
+            raise ValueError(
+                f'optim_wrapper.optimizer.type={name} splits parameters among processes, which FisherTune cannot follow: use an '
+                "ordinary optimizer; the selected weights' state is small."
+            )
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """Build the wrapper for a model, wrapped by DDP or not.
+
+        Raises:
+            ValueError: If the model is sharded, or has no such module or candidates.
+        """
+        if any(isinstance(module, FullyShardedDataParallel) or hasattr(module, '_get_fsdp_state') for module in model.modules()):
+            raise ValueError(
+                'model_wrapper_cfg or strategy shards the model (FSDP), but FisherTune selects from whole tensors: use DDP.'
+            )
+        model = model.module if is_model_wrapper(model) else model
+        modules = dict(model.named_modules())
+        if self.module not in modules or not self.module:
+            raise ValueError(
+                f'optim_wrapper.paramwise_cfg.candidates.module={self.module!r} is no module of {type(model).__name__}: choose '
+                f'from {[name for name, _ in model.named_children()]}.'
+            )
+        backbone = modules[self.module]
+        candidates = find_candidates(backbone, **self.options)
+        tensors = candidate_tensors(backbone, candidates)
+        names = {id(tensor): name for name, tensor in tensors.items()}
+        inside = {id(parameter) for parameter in backbone.parameters()}
+        decoder, selected = [], []
+        for group in self._default_groups(model, tensors.values()):
+            parameter = group['params'][0]
+            if id(parameter) in names:
+                selected.append(group)
+            elif id(parameter) not in inside:
+                decoder.append(group)
+        decoder, selected = merge_groups(decoder, 'decoder'), merge_groups(selected, 'candidates')
+        compact = [{**group, 'params': [], TENSORS: [names[id(p)] for p in group['params']]} for group in selected]
+        optimizer = OPTIMIZERS.build({**self.optimizer_cfg, 'params': [*decoder, *compact]})
+        # The optimizer has filled in its defaults; the candidates are counted in the dense tensors.
+        dense = [group['params'] for group in (*decoder, *selected)]
+        rows = [{'weight_decay': 0.0, **group, 'params': own} for group, own in zip(optimizer.param_groups, dense, strict=True)]
+        print_log(f'parameter groups:\n{group_table(rows)}', logger='current')
+        cfg = {**self.optim_wrapper_cfg, 'type': self.wrapper}
+        return OPTIM_WRAPPERS.build(cfg, default_args=dict(optimizer=optimizer, backbone=backbone, candidates=candidates))
+
+    def _default_groups(self, model: nn.Module, tensors: Sequence[nn.Parameter]) -> list[dict]:
+        """Groups of one parameter each by mmengine's rules, candidates that are frozen for now among them."""
+        frozen = [tensor for tensor in tensors if not tensor.requires_grad]
+        groups: list[dict] = []
+        for tensor in frozen:
+            tensor.requires_grad_(True)
+        try:
+            self.add_params(groups, model)
+        finally:
+            for tensor in frozen:
+                tensor.requires_grad_(False)
+        return groups
