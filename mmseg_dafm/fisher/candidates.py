@@ -110,9 +110,7 @@ def find_candidates(
         if rows % len(parts):
             raise ValueError(f'{name} has {rows} rows, which do not split into {len(parts)} equal parts {parts}.')
         block, size = blocks.setdefault(path, len(blocks)), rows // len(parts)
-        found += [
-            Candidate(name, (i * size, (i + 1) * size), kind, block, path) for i, kind in enumerate(parts) if kind in kinds
-        ]
+        found += [Candidate(name, (i * size, (i + 1) * size), kind, block, path) for i, kind in enumerate(parts) if kind in kinds]
     if not found:
         some = [name for name, parameter in backbone.named_parameters() if parameter.ndim > 1][:4]
         raise ValueError(
