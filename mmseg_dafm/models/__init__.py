@@ -2,7 +2,7 @@
 
 from mmseg_dafm.models.backbones import VFMBackbone, VPDBackbone
 from mmseg_dafm.models.domain import DomainEmbedding
-from mmseg_dafm.models.heads import DominoFPNHead
+from mmseg_dafm.models.heads import DominoFPNHead, HFMask2FormerHead
 from mmseg_dafm.models.layers import DominoNorm
 from mmseg_dafm.models.necks import ScalePyramid
 from mmseg_dafm.models.segmentors import DomainAwareEncoderDecoder
@@ -12,6 +12,7 @@ __all__ = [
     'DomainEmbedding',
     'DominoFPNHead',
     'DominoNorm',
+    'HFMask2FormerHead',
     'ScalePyramid',
     'VFMBackbone',
     'VPDBackbone',

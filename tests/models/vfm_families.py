@@ -25,6 +25,32 @@ def settings(family: str, **changes) -> dict:
     return {**dict(type='VFMBackbone', model_name=name, out_indices=(0, 1, 2, 3), pretrained=False), **TINY, **target, **changes}
 
 
+def head(kind: str, classes: int = 5, **changes) -> dict:
+    """Neck and decode head, both tiny, of a segmentor: ``mask2former`` or ``fpn``."""
+    if kind == 'fpn':
+        neck = dict(type='ScalePyramid', neck=dict(type='FPN', in_channels=[32] * 4, out_channels=16, num_outs=4))
+        decode_head = dict(
+            type='FPNHead', in_channels=[16] * 4, in_index=[0, 1, 2, 3], feature_strides=[4, 8, 16, 32], channels=16,
+            dropout_ratio=0, num_classes=classes, norm_cfg=dict(type='BN'), align_corners=False,
+            loss_decode=dict(type='CrossEntropyLoss'),
+        )  # fmt: skip
+        return dict(neck=neck, decode_head={**decode_head, **changes})
+    decode_head = dict(
+        type='HFMask2FormerHead', in_channels=[32] * 4, num_classes=classes, channels=32, num_queries=10, num_heads=4,
+        encoder_layers=1, decoder_layers=3, encoder_ffn=32, decoder_ffn=32, num_points=96,
+    )  # fmt: skip
+    return dict(neck=dict(type='ScalePyramid'), decode_head={**decode_head, **changes})
+
+
+def segmentor(family: str, kind: str, backbone: dict | None = None, **changes) -> dict:
+    """Config of a tiny EncoderDecoder on a family's backbone."""
+    preprocessor = dict(type='SegDataPreProcessor', mean=[127.5] * 3, std=[60.0] * 3, bgr_to_rgb=True, size=(64, 64))
+    return {
+        **dict(type='EncoderDecoder', data_preprocessor=preprocessor, backbone=settings(family, **(backbone or {}))),
+        **head(kind), **dict(train_cfg=dict(), test_cfg=dict(mode='whole')), **changes,
+    }  # fmt: skip
+
+
 def renamed(state: dict, *rules: tuple[str, str]) -> dict:
     for pattern, new in rules:
         state = {re.sub(pattern, new, key): value for key, value in state.items()}

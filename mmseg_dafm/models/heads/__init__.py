@@ -1,5 +1,6 @@
 """Decode heads."""
 
 from mmseg_dafm.models.heads.domino_fpn_head import DominoFPNHead
+from mmseg_dafm.models.heads.hf_mask2former_head import HFMask2FormerHead
 
-__all__ = ['DominoFPNHead']
+__all__ = ['DominoFPNHead', 'HFMask2FormerHead']
