@@ -30,7 +30,8 @@ class SelectedWeights:
     So clipping sees the gradients that are applied and no others, weights outside of the set keep their bits, moments
     exist only inside of it, and elements that join later have step counts of their own (Adam's bias correction).
     A selected element of a tensor without a gradient counts as one with gradient 0. Optimizers whose update of an element
-    depends on the rest of its tensor (LAMB, LARS, Adafactor) see a cohort as one tensor.
+    depends on the rest of its tensor (LAMB, LARS, Adafactor) see a cohort as one tensor; optimizers that make their state
+    when they are built (Adagrad of older PyTorch) have none for elements that join.
 
     Args:
         optimizer: Its groups with the key ``compact_tensors`` are empty and receive the selected elements of those
