@@ -61,9 +61,13 @@ def check_parts(model: nn.Module, modules: Sequence[str] | None) -> None:
 
 
 def looks_untrained(layer: nn.Module) -> bool:
-    """Whether statistics and parameters are those of initialisation: M = 0, S = 1, gamma = 1, beta = 0."""
-    state = [(layer.running_mean, 0), (layer.running_var, 1), (layer.weight, 1), (layer.bias, 0)]
-    return all(value is None or bool((value == expected).all()) for value, expected in state)
+    """Whether statistics and parameters are those of initialisation: M = 0, S = 1, beta = 0, and gamma all 1 or all 0.
+
+    A gamma of 0 is what residual networks give the last norm of each block (``zero_init_residual``). It says nothing by itself:
+    trained layers can be dead, too, but their statistics have moved.
+    """
+    state = [(layer.running_mean, (0,)), (layer.running_var, (1,)), (layer.weight, (0, 1)), (layer.bias, (0,))]
+    return all(value is None or any(bool((value == start).all()) for start in starts) for value, starts in state)
 
 
 def select_layers(model: nn.Module, modules: Sequence[str] | None = None, affine: bool = True) -> Selection:
@@ -117,7 +121,7 @@ def _reason(layer: nn.Module, affine: bool) -> tuple[str, str]:
     if frozen and not layer.training:
         return 'frozen: parameters without gradient, always in test mode', ''
     if looks_untrained(layer):
-        return 'it looks untrained (M=0, S=1, gamma=1, beta=0)', ''
+        return 'it looks untrained (M=0, S=1, gamma=1 or 0, beta=0)', ''
     if not layer.training:
         return '', 'it stays in test mode during training, where conversion only re-parametrises; DAFT trains in train mode'
     if frozen:

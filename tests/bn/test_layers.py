@@ -79,6 +79,22 @@ def test_fresh_weights_are_an_error_as_a_whole():
         convert_bn(Net(), images(2, 4))
 
 
+def test_a_residual_network_without_weights_is_an_error_although_it_starts_some_gammas_at_zero():
+    model = ResNet(18, base_channels=8, stem_channels=8)
+    model.init_weights()
+    assert sum(not layer.weight.any() for layer in norms(model)) == 8, 'the last norm of each block'
+    with pytest.raises(ValueError, match='none of the 20 batch norm layers in the model can be converted .*looks untrained'):
+        convert_bn(model, images(2, 4, size=64))
+
+
+def test_a_trained_layer_whose_gammas_are_all_zero_is_converted():
+    model = trained(Net())
+    nn.init.zeros_(model.backbone[1].bn.weight)
+    report = convert_bn(model, images(2, 4))
+    assert 'backbone.1.bn' in report.layers
+    assert not model.backbone[1].bn.weight.any()
+
+
 def test_a_layer_that_occurs_twice_counts_both_calls():
     model = trained(Net())
     model.backbone[1].bn = model.backbone[0].bn
