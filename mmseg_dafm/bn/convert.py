@@ -93,16 +93,20 @@ def convert_bn(
         size = world_size()
         report = ConversionReport(mode, estimator, source_weight, found.num_batches, size, reports, skipped, selection.notes)
         before = {name: {key: _tensor(layer, key).detach().clone() for key in new[name]} for name, layer in layers.items()}
-        _write(layers, new)
-        same_everywhere([_tensor(layer, key) for name, layer in layers.items() for key in new[name]])
-        if verify:
-            report.verify_error, allowed = _verify(model, found, forward, amp)
-            if mode == 'convert' and not report.verify_error <= allowed:
-                _write(layers, before)
-                raise RuntimeError(
-                    f'the converted network differs from the pretrained one by {report.verify_error:.2g} (relative L2, at most '
-                    f'{allowed:.0e} expected) on one batch; it was restored. Is its forward pass random or its precision low?'
-                )
+        try:
+            _write(layers, new)
+            same_everywhere([_tensor(layer, key) for name, layer in layers.items() for key in new[name]])
+            if verify:
+                report.verify_error, allowed = _verify(model, found, forward, amp)
+                if mode == 'convert' and not report.verify_error <= allowed:
+                    raise RuntimeError(
+                        f'the converted network differs from the pretrained one by {report.verify_error:.2g} (relative L2, at '
+                        f'most {allowed:.0e} expected) on one batch; it was restored. Is its forward pass random or its '
+                        'precision low?'
+                    )
+        except BaseException:  # out of memory or a keyboard interrupt in the verifying pass, too
+            _write(layers, before)
+            raise
     for name, layer in layers.items():
         if layer.momentum is None and layer.num_batches_tracked is not None:
             # a cumulative average: 0 would drop the new statistics at the first step, a large count would freeze them

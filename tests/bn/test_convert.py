@@ -158,6 +158,25 @@ def test_after_an_error_the_model_is_as_before(how):
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
+@pytest.mark.parametrize('error', [MemoryError, KeyboardInterrupt])
+@pytest.mark.parametrize('mode', ['convert', 'stats'])
+def test_an_error_in_the_verifying_pass_restores_the_model(error, mode):
+    model = randomise(Net())
+    before = copy.deepcopy(model.state_dict())
+    calls = []
+
+    def forward(batch):
+        calls.append(not torch.equal(model.backbone[0].bn.running_mean, before['backbone.0.bn.running_mean']))
+        if len(calls) > 3:
+            raise error('in the fourth pass')
+        return model(batch)
+
+    with pytest.raises(error, match='in the fourth pass'):
+        convert_bn(model, images(3, 4), mode=mode, forward=forward)
+    assert calls == [False] * 3 + [True], 'the fourth pass saw the converted network'
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
 def test_statistics_mode_and_the_mixture():
     model = randomise(Net())
     batches = images(3, 8)
