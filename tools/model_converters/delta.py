@@ -1,0 +1,108 @@
+"""Store a fine-tuned model as its difference from the pretrained one, and put it together again.
+
+python tools/model_converters/delta.py extract TRAINED.pth OUT.safetensors --base BASE.pth
+python tools/model_converters/delta.py merge DELTA.safetensors OUT.pth --base BASE.pth
+python tools/model_converters/delta.py info DELTA.safetensors
+
+The base is a checkpoint of the same segmentor with the backbone as it was before training, or --config builds it: the model of
+that config with its pretrained weights. A delta holds the base's SHA-256, and merging into any other base is refused.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+from prettytable import PrettyTable
+from safetensors.torch import load_file
+
+from mmseg_dafm import run_config
+from mmseg_dafm.compat import load_local_checkpoint
+from mmseg_dafm.files import replacing
+from mmseg_dafm.fisher import delta
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    actions = parser.add_subparsers(dest='action', required=True)
+    for action, source, target in (
+        ('extract', 'checkpoint of the trained model', 'delta to write'),
+        ('merge', 'delta', 'checkpoint to write'),
+    ):
+        part = actions.add_parser(action)
+        part.add_argument('source', type=Path, help=source)
+        part.add_argument('out', type=Path, help=target)
+        bases = part.add_mutually_exclusive_group(required=True)
+        bases.add_argument('--base', type=Path, help='checkpoint before training')
+        bases.add_argument('--config', help='config whose model, with its pretrained weights, is the base')
+        if action == 'extract':
+            part.add_argument('--module', default='backbone', help='path of the backbone in the model (default: backbone)')
+    actions.add_parser('info').add_argument('source', type=Path, help='delta')
+    return parser.parse_args()
+
+
+def read_checkpoint(path: Path) -> tuple[dict, dict]:
+    """State dict and meta of a checkpoint."""
+    if not path.is_file():
+        raise FileNotFoundError(f'checkpoint {path} does not exist')
+    checkpoint = load_file(path) if path.suffix == '.safetensors' else load_local_checkpoint(str(path), map_location='cpu')
+    return checkpoint.get('state_dict', checkpoint), checkpoint.get('meta') or {}
+
+
+def read_base(args: argparse.Namespace) -> dict:
+    """State dict of the base: a checkpoint's, or that of a config's model after loading its pretrained weights."""
+    if args.base is not None:
+        return read_checkpoint(args.base)[0]
+    if not os.path.isfile(args.config):
+        raise FileNotFoundError(f'config {args.config} does not exist')
+    cfg = Config.fromfile(args.config)
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    run_config.adapt_to_device(cfg)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    return model.state_dict()
+
+
+def table(found: delta.Delta) -> str:
+    """Counts and sizes of a delta as text."""
+    text = PrettyTable(['tensor', 'changed', 'of', 'share', 'MiB'])
+    text.align, text.align['tensor'] = 'r', 'l'
+    rows = delta.describe(found)
+    inside = dict(
+        name=f'all of {found.module}', changed=sum(row['changed'] for row in rows[:-1]), size=sum(found.sizes.values()),
+        bytes=sum(row['bytes'] for row in rows[:-1]),
+    )  # fmt: skip
+    for row in (*rows[:-1], inside, rows[-1]):
+        share = f'{row["changed"] / max(row["size"], 1):.2%}'
+        text.add_row([row['name'], f'{row["changed"]:,}', f'{row["size"]:,}', share, f'{row["bytes"] / 2**20:.2f}'])
+    return f'{text}\nbase: SHA-256 {found.base} of {found.module}'
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        if args.action == 'extract':
+            state, meta = read_checkpoint(args.source)
+            found = delta.extract(state, read_base(args), args.module, meta)
+            delta.save_delta(found, args.out)
+        else:
+            found = delta.load_delta(args.source)
+        if args.action == 'merge':
+            merged = delta.merge(found, read_base(args))
+            with replacing(args.out) as path:
+                torch.save({'meta': found.meta, 'state_dict': merged}, path)
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f'error: {error}') from None
+    print(table(found))
+    if args.action != 'info':
+        print(f'{args.out}: {args.out.stat().st_size / 2**20:.1f} MiB')
+
+
+if __name__ == '__main__':
+    main()
