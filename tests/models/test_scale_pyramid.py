@@ -42,6 +42,13 @@ def test_a_neck_takes_the_pyramid():
     assert [tuple(out.shape) for out in outs] == [(1, 6, 16, 24), (1, 6, 8, 12), (1, 6, 4, 6), (1, 6, 2, 3)]
 
 
+def test_the_inner_neck_gets_the_channels_that_its_config_leaves_out():
+    cfg = dict(type='ScalePyramid', scales=(2, 1), in_channels=(8, 4), neck=dict(type='FPN', out_channels=6, num_outs=2))
+    assert MODELS.build(cfg).neck.in_channels == [8, 4]
+    with pytest.raises(ValueError, match=r'scales=\(2, 1\) do not fit the 3 maps with \[8, 4, 4\] channels'):
+        MODELS.build({**cfg, 'in_channels': (8, 4, 4)})
+
+
 def test_wrong_numbers_are_refused():
     with pytest.raises(ValueError, match=r'got 3 maps for scales=\(4, 2, 1, 0.5\): give one scale per entry of out_indices'):
         MODELS.build(dict(type='ScalePyramid'))([torch.zeros(1, 2, 4, 4)] * 3)

@@ -1,18 +1,24 @@
 """VFMBackbone: the maps of the chosen blocks, weights of every family complete or refused, nothing trained in vain."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import timm
 import torch
+from mmengine.config import Config
 from mmengine.model import BaseModule
+from mmengine.optim import build_optim_wrapper
 from mmengine.runner.checkpoint import load_checkpoint
+from mmengine.structures import PixelData
 from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 from safetensors.torch import save_file
 
 from mmseg_dafm.models.backbones.vfm_backbone import VFMBackbone
 from tests.models.vfm_families import FAMILIES, ORIGINAL, SOURCE, TINY, settings
 
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs/_base_'
 families = pytest.mark.parametrize('family', FAMILIES)
 
 
@@ -241,6 +247,14 @@ def test_a_string_as_pretrained_is_a_file_as_mmseg_gives_it(tmp_path):
     assert torch.equal(backbone.timm_model.model.cls_token, published('mae').cls_token)
 
 
+@pytest.mark.parametrize('changes', [dict(pretrained=False), dict(pretrained=None)])
+def test_pretrained_false_reads_nothing(changes):
+    backbone = build('dinov2', weights='no/such.pth', **changes)
+    before = copy.deepcopy(backbone.state_dict())
+    backbone.init_weights()
+    assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
+
+
 def refused(family, state, tmp_path, text, error=ValueError, **changes):
     backbone = build(family, weights=save(tmp_path, state), **changes)
     before = copy.deepcopy(backbone.state_dict())
@@ -285,7 +299,7 @@ def test_without_network_the_hub_is_one_sentence(monkeypatch, tmp_path):
     monkeypatch.setenv('HF_HUB_OFFLINE', '1')
     monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
     monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path))
-    backbone = build('dinov2', pretrained=True)
+    backbone = build('dinov2', weights='timm')
     text = 'timm weights of vit_large_patch14_dinov2 cannot be had .* give a local file with weights='
     with pytest.raises(FileNotFoundError, match=text) as caught:
         backbone.init_weights()
@@ -311,3 +325,72 @@ def test_source_and_target_of_the_families_differ():
     """Otherwise the resampling tests would test nothing."""
     assert all(source != target for name, (_, source, target) in FAMILIES.items() if name != 'sam')
     assert SOURCE['patch_size'] == 14
+
+
+BACKBONES = sorted(path.stem for path in (CONFIGS / 'backbones').glob('*.py'))
+
+
+def config(tmp_path, base: str, name: str | None = None) -> Config:
+    """A user's config of a model base, of one backbone base too if it is named."""
+    bases = [str(CONFIGS / f'models/{base}.py')]
+    text = ''
+    if name is not None:
+        bases.append(str(CONFIGS / f'backbones/{name}.py'))
+        text = 'model = dict(backbone={{_base_.backbone}}, data_preprocessor={{_base_.data_preprocessor}})\n'
+        if name.endswith('_h') and 'mask2former' in base:
+            text = text.replace('model = dict(', 'model = dict(decode_head=dict(in_channels=[1280] * 4), ')
+    (tmp_path / 'config.py').write_text(f'_base_ = {bases}\n{text}')
+    return Config.fromfile(tmp_path / 'config.py')
+
+
+@pytest.mark.parametrize('base', ['vfm_mask2former', 'vfm_fpn'])
+@pytest.mark.parametrize('name', BACKBONES)
+def test_every_backbone_base_goes_with_every_head(name, base, tmp_path, monkeypatch):
+    monkeypatch.setenv(f'{name.upper()}_WEIGHTS', '/some/file.safetensors')
+    assert config(tmp_path, base, name).model.backbone.weights == '/some/file.safetensors'
+    monkeypatch.delenv(f'{name.upper()}_WEIGHTS')
+    cfg = config(tmp_path, base, name).model
+    preprocessor = MODELS.build(cfg.pop('data_preprocessor'))
+    with torch.device('meta'):
+        model = MODELS.build(dict(**cfg, data_preprocessor=preprocessor))
+    backbone, published = model.backbone, timm.get_pretrained_cfg(cfg.backbone.model_name)
+    assert backbone.pretrained
+    assert backbone.weights is None
+    assert sum(value.numel() for value in backbone.parameters()) == FULL[cfg.backbone.model_name]
+    depth = len(backbone.timm_model.model.feature_info)
+    assert cfg.backbone.out_indices[-1] == depth - 1 == len(backbone.timm_model.model.blocks) - 1
+    # normalised as in pretraining
+    assert preprocessor.mean.flatten().tolist() == pytest.approx([255 * value for value in published.mean], abs=1e-3)
+    assert preprocessor.std.flatten().tolist() == pytest.approx([255 * value for value in published.std], abs=1e-3)
+    if base == 'vfm_mask2former':
+        channels = [conv[0].in_channels for conv in model.decode_head.mask2former.pixel_decoder.input_projections]
+        assert {*channels, model.decode_head.mask2former.pixel_decoder.adapter_1[0].in_channels} == {backbone.out_channels[0]}
+    else:
+        assert model.neck.neck.in_channels == list(backbone.out_channels)
+
+
+@pytest.mark.parametrize('base', ['dinov2_l_mask2former', 'dinov2_l_fpn'])
+def test_model_bases_train_and_slide_when_made_small(base, tmp_path):
+    torch.manual_seed(0)
+    cfg = config(tmp_path, base).model
+    cfg.backbone.update(**TINY, img_size=64, out_indices=(0, 1, 2, 3), pretrained=False)
+    cfg.data_preprocessor.size = (64, 64)
+    cfg.test_cfg.update(crop_size=(64, 64), stride=(43, 43))
+    if base.endswith('fpn'):
+        cfg.decode_head.norm_cfg.type = 'BN'
+    else:
+        cfg.decode_head.update(in_channels=[32] * 4, num_points=64)
+    model = MODELS.build(cfg)
+    model.init_weights()
+    images = [torch.randint(0, 255, (3, 64, 64)).byte() for _ in range(2)]
+    labels = [torch.randint(0, 19, (1, 64, 64)) for _ in range(2)]
+    metas = dict(img_shape=(64, 64), ori_shape=(64, 64))
+    samples = [SegDataSample(gt_sem_seg=PixelData(data=label), metainfo=metas) for label in labels]
+    wrapper = build_optim_wrapper(model, dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-4)))
+    log = model.train().train_step(dict(inputs=images, data_samples=samples), wrapper)
+    assert torch.isfinite(log['loss'])
+    assert 'decode.acc_seg' in log
+    model.eval()
+    sample = SegDataSample(metainfo=dict(img_shape=(50, 110), ori_shape=(50, 110)))
+    out = model.test_step(dict(inputs=[torch.randint(0, 255, (3, 50, 110)).byte()], data_samples=[sample]))[0]
+    assert out.pred_sem_seg.data.shape == (1, 50, 110)

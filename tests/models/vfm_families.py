@@ -20,9 +20,10 @@ JUNK = torch.ones(2)
 
 
 def settings(family: str, **changes) -> dict:
-    """Config of a tiny VFMBackbone without weights."""
+    """Config of a tiny VFMBackbone, without weights unless a file is given."""
     name, _, target = FAMILIES[family]
-    return {**dict(type='VFMBackbone', model_name=name, out_indices=(0, 1, 2, 3), pretrained=False), **TINY, **target, **changes}
+    fixed = dict(type='VFMBackbone', model_name=name, out_indices=(0, 1, 2, 3), pretrained='weights' in changes)
+    return {**fixed, **TINY, **target, **changes}
 
 
 def head(kind: str, classes: int = 5, **changes) -> dict:

@@ -30,9 +30,10 @@ class VFMBackbone(TIMMBackbone):
     Args:
         model_name: Name of a ViT in timm, with the tag of its weights (``vit_large_patch14_dinov2.lvd142m``).
         out_indices: Blocks whose outputs are returned, counted from 0.
-        pretrained: Read weights: True: timm's download, a string: as ``weights``.
-        weights: Local file, see :func:`~mmseg_dafm.models.backbones.vfm_weights.read_timm_weights`; patch size and position
-            embedding are resampled by timm to those configured.
+        pretrained: Read weights; False: none, whatever ``weights`` says. A string is taken as ``weights``.
+        weights: ``'timm'`` or None: timm's download. Otherwise a local file, see
+            :func:`~mmseg_dafm.models.backbones.vfm_weights.read_timm_weights`. timm resamples patch size and position embedding
+            to those configured.
         frozen: No gradient, no autograd graph, always in test mode.
         gradient_checkpointing: Recompute blocks in backward: less memory, same gradients.
         init_cfg: mmengine's; it takes the place of ``pretrained`` and ``weights``.
@@ -74,8 +75,10 @@ class VFMBackbone(TIMMBackbone):
             raise ValueError(f'model_name={model_name!r} is no plain ViT: use TIMMBackbone for pyramids and convolutions.')
         self.model_name, self.frozen = model_name, frozen
         self.stride = int(self.timm_model.feature_info.reduction()[0])
-        self.weights = weights if weights is not None else pretrained if isinstance(pretrained, str) else None
-        self.pretrained = bool(pretrained) or self.weights is not None
+        # for DomainAwareEncoderDecoder: the pyramid's level of half the size is exact too
+        self.size_divisor = 2 * self.stride
+        source = pretrained if isinstance(pretrained, str) and weights is None else weights
+        self.weights, self.pretrained = None if source == 'timm' else source, bool(pretrained)
         self._filled = False
         vit.set_grad_checkpointing(gradient_checkpointing)
         if frozen:

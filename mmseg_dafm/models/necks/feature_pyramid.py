@@ -18,10 +18,11 @@ class ScalePyramid(BaseModule):
         scales: Factor s_i of each map, finest first.
         align_corners: Of the resampling; False as in every head here.
         neck: Config of a neck that takes the pyramid, for example mmseg's ``FPN``; None: the pyramid itself is the output.
+        in_channels: Channels C_i for ``neck`` where its config has none; DomainAwareEncoderDecoder gives the backbone's.
         init_cfg: mmengine's.
 
     Raises:
-        ValueError: If a factor is not positive.
+        ValueError: If a factor is not positive, or there are not as many channels as factors.
 
     Source: Rein (Wei et al., CVPR 2024), the pyramid between ViT and Mask2Former.
     """
@@ -31,12 +32,17 @@ class ScalePyramid(BaseModule):
         scales: Sequence[float] = (4, 2, 1, 0.5),
         align_corners: bool = False,
         neck: dict | None = None,
+        in_channels: Sequence[int] | None = None,
         init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
         if not scales or min(scales) <= 0:
             raise ValueError(f'scales={tuple(scales)} must be positive factors, one for each map.')
+        if in_channels is not None and len(in_channels) != len(scales):
+            raise ValueError(f'scales={tuple(scales)} do not fit the {len(in_channels)} maps with {list(in_channels)} channels.')
         self.scales, self.align_corners = tuple(scales), align_corners
+        if neck is not None and in_channels is not None:
+            neck = {'in_channels': list(in_channels), **neck}
         self.neck = None if neck is None else MODELS.build(neck)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:

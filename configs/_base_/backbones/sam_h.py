@@ -1,0 +1,17 @@
+"""SAM's ViT-H, at its own 1024 x 1024 positions: timm resamples them for every image. 1280 channels.
+
+Combined with a head as in ../models/dinov2_l_fpn.py.
+"""
+
+# with ../models/vfm_mask2former.py set model.decode_head.in_channels = [1280] * 4
+backbone = dict(
+    type='VFMBackbone',
+    model_name='samvit_huge_patch16.sa1b',
+    out_indices=(7, 15, 23, 31),
+    # timm's download, or a local file named by the variable
+    weights='{{$SAM_H_WEIGHTS:timm}}',
+)
+data_preprocessor = dict(
+    type='SegDataPreProcessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True,
+    pad_val=0, seg_pad_val=255, size=(512, 512),
+)  # fmt: skip
