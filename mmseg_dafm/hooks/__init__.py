@@ -2,5 +2,6 @@
 
 from mmseg_dafm.hooks.bn_conversion import BNConversionHook
 from mmseg_dafm.hooks.bn_mode import BNModeHook
+from mmseg_dafm.hooks.fisher_tune import FisherTuneHook
 
-__all__ = ['BNConversionHook', 'BNModeHook']
+__all__ = ['BNConversionHook', 'BNModeHook', 'FisherTuneHook']

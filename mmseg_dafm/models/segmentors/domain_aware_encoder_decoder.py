@@ -1,5 +1,7 @@
 """DomainAwareEncoderDecoder: mmseg's EncoderDecoder with one domain embedding per image."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from mmengine.model import initialize
@@ -105,6 +107,29 @@ class DomainAwareEncoderDecoder(EncoderDecoder):
             if self.with_auxiliary_head:
                 losses.update(self._auxiliary_head_forward_train(features, data_samples))
         return {**losses, **scalars}
+
+    def loss_per_image(self, inputs: Tensor, data_samples: list, before: Callable[[int], None]) -> list[dict]:
+        """Losses of each image as if it were alone; the backbone runs once, on the whole batch.
+
+        Args:
+            inputs: ``(B, 3, H, W)``, preprocessed.
+            data_samples: ``SegDataSample`` per image.
+            before: Called with the image's number before its heads run.
+        """
+        domain, _ = self._embed_domain(inputs, [sample.metainfo for sample in data_samples])
+        inputs, data_samples = self._pad(inputs), [self._pad_labels(sample) for sample in data_samples]
+        with conditioned(self, domain):
+            features = self.extract_feat(inputs, domain)
+        found = []
+        for i in range(len(inputs)):
+            before(i)
+            own, sample = tuple(feature[i : i + 1] for feature in features), data_samples[i : i + 1]
+            with conditioned(self, None if domain is None else domain[i : i + 1]):
+                losses = self._decode_head_forward_train(own, sample)
+                if self.with_auxiliary_head:
+                    losses.update(self._auxiliary_head_forward_train(own, sample))
+            found.append(losses)
+        return found
 
     def extract_feat(self, inputs: Tensor, domain: Tensor | None = None) -> tuple[Tensor, ...]:
         """Backbone and neck features of ``(B, 3, H, W)`` under W ``(B, D)``."""

@@ -1,0 +1,86 @@
+"""Fisher information on disk: safetensors with everything that is needed to rank weights again by another criterion."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mmseg_dafm.files import replacing
+from mmseg_dafm.fisher.scores import DomainFisher
+
+FORMAT = 'mmseg_dafm.domain_fisher.1'
+CLEAN, SHIFTED, STRENGTHS = 'clean/', 'shifted/', 'strengths'
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and bytes of tensors, in their order."""
+    digest = hashlib.sha256()
+    for name, tensor in tensors.items():
+        digest.update(f'{name} {tuple(tensor.shape)} {tensor.dtype}\n'.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def save_fisher(path: str | os.PathLike, fisher: DomainFisher, weights: str) -> None:
+    """Write an estimation.
+
+    Args:
+        path: File, by habit ``*.safetensors``; it is either whole or not there.
+        fisher: The estimation.
+        weights: :func:`fingerprint` of the tensors that it belongs to.
+    """
+    tensors = {CLEAN + name: part for name, part in fisher.clean.items()}
+    tensors.update({SHIFTED + name: part for name, part in fisher.shifted.items()})
+    tensors[STRENGTHS] = fisher.strengths
+    about = dict(fisher.meta, format=FORMAT, weights=weights, damping=fisher.damping, tau=fisher.tau, order=list(fisher.clean))
+    with replacing(path) as temporary:
+        save_file({name: part.cpu().contiguous() for name, part in tensors.items()}, temporary, {'about': json.dumps(about)})
+
+
+def load_fisher(path: str | os.PathLike) -> DomainFisher:
+    """Read an estimation; its ``meta`` also holds the fingerprint of the weights as ``weights``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no file of :func:`save_fisher`.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'Fisher scores {path} do not exist: write them with tools/estimate_dr_fim.py.')
+    try:
+        with safe_open(path, 'pt') as file:
+            about = json.loads((file.metadata() or {}).get('about', '{}'))
+            if about.get('format') != FORMAT:
+                raise ValueError(f'{path} holds no Fisher scores: write them with tools/estimate_dr_fim.py.')
+            order = about.pop('order')
+            clean = {name: file.get_tensor(CLEAN + name) for name in order}
+            shifted = {name: file.get_tensor(SHIFTED + name) for name in order}
+            strengths = file.get_tensor(STRENGTHS)
+    except SafetensorError as error:
+        raise ValueError(f'{path} is no whole safetensors file ({error}): write it with tools/estimate_dr_fim.py.') from None
+    return DomainFisher(clean, shifted, strengths, about.pop('damping'), about.pop('tau'), about)
+
+
+def check_belongs(fisher: DomainFisher, tensors: Mapping[str, Tensor], path: str | os.PathLike) -> None:
+    """Refuse scores of another architecture or of other weights.
+
+    Raises:
+        ValueError: Naming the first tensor that differs.
+    """
+    here = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    there = {name: tuple(part.shape) for name, part in fisher.clean.items()}
+    if list(here.items()) != list(there.items()):
+        name = next((name for name in (*there, *here) if there.get(name) != here.get(name)), 'the order of tensors')
+        raise ValueError(
+            f'{path} holds scores of another model: {name} is {there.get(name)} there and {here.get(name)} here; estimate anew '
+            'or use the config that they were estimated with.'
+        )
+    if fisher.meta.get('weights') != fingerprint(tensors):
+        raise ValueError(
+            f'{path} holds scores of the same architecture with other weights: FisherTune starts from the weights that it '
+            'scored; load those or estimate anew.'
+        )

@@ -1,0 +1,101 @@
+"""Estimate a model's Fisher information from its training loader, for the hook and for the tool."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mmseg_dafm.fisher.candidates import block_paths
+from mmseg_dafm.fisher.estimate import ESTIMATORS, PATHS, DomainFisherEstimator
+from mmseg_dafm.fisher.feature_shift import NOISES, FeatureShift, prefix_tokens
+from mmseg_dafm.fisher.labels import SOURCES
+from mmseg_dafm.fisher.scores import DomainFisher
+from mmseg_dafm.hooks.fisher_losses import SampleLosses
+from mmseg_dafm.hooks.fisher_samples import sample_source
+from mmseg_dafm.progress import track
+
+
+@dataclass
+class Estimation:
+    """How to estimate.
+
+    Attributes:
+        images: T2, number of training images.
+        batch_size: Images that share a forward pass, where that is exact, and a draw of the weights.
+        bank_images: Images that the spread of feature statistics is measured on.
+        estimator: ``'von'``, ``'plain'`` or ``'sgvb'``.
+        path: ``'auto'``, ``'loop'`` or ``'batch'``.
+        label_source: ``'gt'``, ``'sample'`` or ``'argmax'``.
+        damping: Factor on the mean of F(x).
+        tau: Prior standard deviation as a share of each tensor's root mean square.
+        blocks: Updates of the posterior of ``'von'``.
+        amp: Mixed precision: False, True (bfloat16) or ``'float16'``.
+        shift: Options of :class:`mmseg_dafm.fisher.feature_shift.FeatureShift`: ``positions``, ``probability``, ``factor``,
+            ``noise``.
+        dataloader: Config of another loader than the training's.
+        seed: Of everything random.
+    """
+
+    images: int = 1000
+    batch_size: int = 1
+    bank_images: int = 256
+    estimator: str = 'von'
+    path: str = 'auto'
+    label_source: str = 'gt'
+    damping: float = 1.0
+    tau: float = 0.05
+    blocks: int = 8
+    amp: bool | str = False
+    shift: dict = field(default_factory=dict)
+    dataloader: dict | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for key, known in (('estimator', ESTIMATORS), ('path', PATHS), ('label_source', SOURCES)):
+            if getattr(self, key) not in known:
+                raise ValueError(f'estimation.{key}={getattr(self, key)!r} is unknown: use one of {known}.')
+        for key in ('images', 'bank_images'):
+            if getattr(self, key) < 2:
+                raise ValueError(f'estimation.{key}={getattr(self, key)} must be at least 2.')
+        if self.batch_size < 1 or self.blocks < 1 or self.damping <= 0 or self.tau <= 0:
+            raise ValueError('estimation.batch_size and blocks must be at least 1, damping and tau above 0.')
+        unknown = sorted(set(self.shift) - {'positions', 'probability', 'factor', 'noise', 'prefix_tokens'})
+        if unknown:
+            raise ValueError(f'estimation.shift has unknown keys {unknown}.')
+        if self.shift.get('noise', 'channel') not in NOISES:
+            raise ValueError(f'estimation.shift.noise={self.shift["noise"]!r} is unknown: use one of {NOISES}.')
+
+    def run(self, model: nn.Module, selected, source: dict | DataLoader, say: Callable[[str], None] | None) -> DomainFisher:
+        """Estimate.
+
+        Args:
+            model: The unwrapped model.
+            selected: Holds ``backbone``, ``candidates`` and ``tensors``, as the optimizer wrapper does.
+            source: Config of the training loader, or the loader.
+            say: Takes lines of progress; None says nothing.
+        """
+        shift = dict(self.shift)
+        shift.setdefault('prefix_tokens', prefix_tokens(selected.backbone))
+        amp = {False: None, True: torch.bfloat16}.get(self.amp, torch.float16)
+        estimator = DomainFisherEstimator(
+            model,
+            selected.tensors,
+            SampleLosses(model, self.label_source, amp),
+            sample_source(self.dataloader or source, self.seed),
+            FeatureShift(selected.backbone, block_paths(selected.candidates), **shift),
+            images=self.images,
+            batch_size=self.batch_size,
+            bank_images=self.bank_images,
+            estimator=self.estimator,
+            path=self.path,
+            damping=self.damping,
+            tau=self.tau,
+            blocks=self.blocks,
+            seed=self.seed,
+            watch=lambda items, total, title: items if say is None else track(items, total, title, say),
+        )
+        found = estimator.run()
+        found.meta['label_source'] = self.label_source
+        return found

@@ -1,0 +1,58 @@
+"""Training images for the estimation of Fisher information, the same for every number of processes and workers."""
+
+import copy
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader, Dataset
+
+from mmseg_dafm.fisher.sharing import Group
+
+
+class SeededSamples(Dataset):
+    """Samples whose random augmentation follows from their number.
+
+    Args:
+        dataset: A training set.
+        seed: Of the order and of the augmentations.
+    """
+
+    def __init__(self, dataset: Dataset, seed: int) -> None:
+        self.dataset, self.seed = dataset, seed
+        self.order = np.random.default_rng([seed, len(dataset)]).permutation(len(dataset)).tolist()
+
+    def __getitem__(self, number: int) -> Any:
+        state = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        random.seed(state)
+        np.random.seed(state)
+        torch.manual_seed(state)
+        # beyond one epoch the images come again, with other augmentations
+        return self.dataset[self.order[number % len(self.order)]]
+
+
+def sample_source(source: dict | DataLoader, seed: int) -> Callable[[Sequence[Group]], Iterable[Sequence[Any]]]:
+    """Make the source of samples that :class:`mmseg_dafm.fisher.estimate.DomainFisherEstimator` reads.
+
+    Args:
+        source: A dataloader config, or a loader that was built already, whose dataset and workers are then used.
+        seed: Of the order and of the augmentations.
+    """
+    if isinstance(source, DataLoader):
+        dataset, workers = source.dataset, dict(num_workers=source.num_workers, worker_init_fn=source.worker_init_fn)
+    else:
+        cfg = copy.deepcopy(source)
+        cfg.update(sampler=dict(type='DefaultSampler', shuffle=False), persistent_workers=False)
+        for key in ('num_batch_per_epoch', 'batch_sampler'):
+            cfg.pop(key, None)
+        built = Runner.build_dataloader(cfg)
+        dataset, workers = built.dataset, dict(num_workers=built.num_workers, worker_init_fn=built.worker_init_fn)
+    samples = SeededSamples(dataset, seed)
+
+    def read(groups: Sequence[Group]) -> Iterable[Sequence[Any]]:
+        return DataLoader(samples, batch_sampler=[ids for _, ids in groups], collate_fn=list, **workers)
+
+    return read
