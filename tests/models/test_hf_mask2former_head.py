@@ -6,14 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from mmengine.config import ConfigDict
-from mmengine.structures import PixelData
 from mmseg.registry import MODELS
-from mmseg.structures import SegDataSample
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
 
 from mmseg_dafm.models.heads.mask_classification import class_masks, hide_ignored, semantic_scores
-from tests.models.vfm_families import FAMILIES, head, segmentor
+from tests.models.test_mask_classification import blocks
+from tests.models.vfm_families import head, patchy, samples, segmentor
 from tests.processes import run_ranks
 
 CLASSES, SIZE = 5, (64, 96)
@@ -26,16 +24,6 @@ def build_head(**changes):
 
 def features(batch=2, channels=(8,) * 4, size=SIZE):
     return [torch.randn(batch, c, size[0] // s, size[1] // s) for c, s in zip(channels, (4, 8, 16, 32), strict=True)]
-
-
-def samples(labels):
-    return [SegDataSample(gt_sem_seg=PixelData(data=label[None]), metainfo=dict(img_shape=label.shape)) for label in labels]
-
-
-def patchy(batch=2, size=SIZE, classes=CLASSES):
-    """Label maps of 8 x 8 squares."""
-    coarse = torch.randint(0, classes, (batch, 1, size[0] // 8, size[1] // 8)).float()
-    return F.interpolate(coarse, scale_factor=8).long()[:, 0]
 
 
 @pytest.fixture(scope='module')
@@ -149,51 +137,6 @@ def test_scores_equal_a_slow_sum_over_queries():
     assert window.shape == (2, CLASSES, 20, 30)
 
 
-def test_class_masks_are_those_of_the_classes_present():
-    label = torch.tensor([[0, 3, 255], [3, 3, 1]])
-    masks, classes = class_masks(label, 4)
-    assert classes.tolist() == [0, 1, 3]
-    assert masks.tolist() == [[[1, 0, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 1]], [[0, 1, 0], [1, 1, 0]]]
-    masks, classes = class_masks(torch.full((2, 3), 7), 4, ignore_index=7)
-    assert masks.shape == (0, 2, 3)
-    assert classes.dtype == torch.int64
-    with pytest.raises(ValueError, match=r'holds the labels \[0, 1, 3\], but num_classes=3 .*reduce_zero_label'):
-        class_masks(label, 3)
-    with pytest.raises(ValueError, match='holds the labels'):
-        class_masks(torch.tensor([[-1, 2]]), 3)
-
-
-def blocks(seed):
-    """An ignored region of random rectangles, one at the border, in 64 x 96 pixels."""
-    generator = torch.Generator().manual_seed(seed)
-    ignored = torch.zeros(1, *SIZE, dtype=torch.bool)
-    ignored[0, :22, 61:] = True
-    for _ in range(3):
-        top, left = int(torch.randint(0, 40, (), generator=generator)), int(torch.randint(0, 60, (), generator=generator))
-        ignored[0, top : top + 23, left : left + 30] = True
-    return ignored
-
-
-@pytest.mark.parametrize('seed', range(4))
-def test_hidden_cells_are_those_whose_neighbourhood_is_ignored_and_no_point_outside_sees_them(seed):
-    ignored = blocks(seed)
-    logits = torch.randn(1, 2, 16, 24, dtype=torch.float64, requires_grad=True)
-    shown = hide_ignored(logits, ignored)
-    for i in range(16):
-        for j in range(24):
-            rows, columns = slice(max(4 * i - 4, 0), 4 * i + 8), slice(max(4 * j - 4, 0), 4 * j + 8)
-            expected = ignored[0, rows, columns].all()
-            assert bool((shown[0, :, i, j] == -1e4).all()) == bool(expected)
-    points = torch.rand(1, 4000, 2, dtype=torch.float64)
-    valid = ~ignored[0, (points[0, :, 1] * 64).long(), (points[0, :, 0] * 96).long()]
-    assert 0 < valid.sum() < 4000
-    one, other = (F.grid_sample(x, 2 * points[:, :, None] - 1, align_corners=False)[..., 0] for x in (logits, shown))
-    assert torch.equal(one[..., valid], other[..., valid])
-    shown.sum().backward()
-    assert torch.equal(logits.grad == 0, shown == -1e4)
-    assert torch.equal(hide_ignored(logits, torch.zeros_like(ignored)), logits)
-
-
 def test_what_is_predicted_inside_an_ignored_region_changes_no_loss():
     torch.manual_seed(0)
     built = build_head()
@@ -284,42 +227,6 @@ def test_init_weights_leaves_the_weights_alone(tmp_path):
         assert torch.equal(copied(inputs)[1][-1], other.decode_head(inputs)[1][-1])
         next(iter(copied.mask2former.pixel_decoder.adapter_1.parameters())).zero_()
         assert not torch.equal(copied(inputs)[1][-1], other.decode_head(inputs)[1][-1])
-
-
-@pytest.mark.parametrize('kind', ['mask2former', 'fpn'])
-@pytest.mark.parametrize('family', FAMILIES)
-def test_segmentor_trains_every_parameter_and_predicts_a_non_square_image(family, kind):
-    torch.manual_seed(0)
-    model = MODELS.build(segmentor(family, kind))
-    model.train()
-    images, labels = [torch.randint(0, 255, (3, 64, 64)).byte() for _ in range(2)], patchy(size=(64, 64))
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-    for _ in range(2):
-        data = model.data_preprocessor(dict(inputs=images, data_samples=samples(labels)), True)
-        total, log = model.parse_losses(model(**data, mode='loss'))
-        assert torch.isfinite(total)
-        assert 'decode.acc_seg' in log
-        optimizer.zero_grad()
-        total.backward()
-        assert [name for name, value in model.named_parameters() if value.requires_grad and value.grad is None] == []
-        optimizer.step()
-    model.eval()
-    for test_cfg in (dict(mode='whole'), dict(mode='slide', crop_size=(64, 64), stride=(42, 42))):
-        model.test_cfg = ConfigDict(test_cfg)
-        one = SegDataSample(metainfo=dict(ori_shape=(70, 108), img_shape=(70, 108)))
-        with torch.no_grad():
-            out = model.test_step(dict(inputs=[torch.randint(0, 255, (3, 70, 108)).byte()], data_samples=[one]))[0]
-        assert out.pred_sem_seg.data.shape == (1, 70, 108)
-        assert out.seg_logits.data.shape == (CLASSES, 70, 108)
-        assert torch.isfinite(out.seg_logits.data).all()
-
-
-def test_a_frozen_backbone_trains_the_head_alone():
-    torch.manual_seed(0)
-    model = MODELS.build(segmentor('mae', 'mask2former', backbone=dict(frozen=True))).train()
-    found = model.loss(torch.randn(2, 3, 64, 64), samples(patchy(size=(64, 64))))
-    sum(value for key, value in found.items() if 'loss' in key).backward()
-    assert {name.split('.')[0] for name, value in model.named_parameters() if value.grad is not None} == {'decode_head'}
 
 
 def test_impossible_settings_are_refused(monkeypatch):

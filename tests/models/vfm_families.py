@@ -2,7 +2,14 @@
 
 import re
 
+import timm
 import torch
+import torch.nn.functional as F  # noqa: N812
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+
+from mmseg_dafm.models.backbones.vfm_backbone import VFMBackbone
 
 TINY = dict(embed_dim=32, depth=4, num_heads=2)
 # positions, patches and images of the checkpoint differ from those of the backbone
@@ -24,6 +31,22 @@ def settings(family: str, **changes) -> dict:
     name, _, target = FAMILIES[family]
     fixed = dict(type='VFMBackbone', model_name=name, out_indices=(0, 1, 2, 3), pretrained='weights' in changes)
     return {**fixed, **TINY, **target, **changes}
+
+
+def build(family: str, **changes) -> VFMBackbone:
+    """A tiny VFMBackbone."""
+    return MODELS.build(settings(family, **changes))
+
+
+@torch.no_grad()
+def published(family: str, sizes: dict | None = None) -> torch.nn.Module:
+    """The whole model with a head and without a zero or a repeated value in its weights."""
+    torch.manual_seed(3)
+    name, source, _ = FAMILIES[family]
+    model = timm.create_model(name, **TINY, **(source if sizes is None else sizes)).eval()
+    for parameter in model.parameters():
+        parameter.normal_(0.1, 0.1)
+    return model
 
 
 def head(kind: str, classes: int = 5, **changes) -> dict:
@@ -106,3 +129,14 @@ def mae(state: dict) -> dict:
 
 
 ORIGINAL = dict(dinov2=dinov2, dinov2_reg=dinov2_reg, dinov3=dinov3, eva02=eva02, clip=clip, sam=sam, mae=mae)
+
+
+def samples(labels) -> list[SegDataSample]:
+    """mmseg's samples of label maps (H, W)."""
+    return [SegDataSample(gt_sem_seg=PixelData(data=label[None]), metainfo=dict(img_shape=label.shape)) for label in labels]
+
+
+def patchy(batch=2, size=(64, 96), classes=5):
+    """Label maps of 8 x 8 squares."""
+    coarse = torch.randint(0, classes, (batch, 1, size[0] // 8, size[1] // 8)).float()
+    return F.interpolate(coarse, scale_factor=8).long()[:, 0]
