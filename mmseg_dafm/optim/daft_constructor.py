@@ -98,13 +98,16 @@ def parameter_groups(
 
 
 class NamedRates:
-    """Mixin for optimizer wrappers: ``get_lr`` also gives ``lr_features`` and ``lr_head``, which mmengine then logs."""
+    """Mixin for optimizer wrappers: ``get_lr`` also gives ``features_lr`` and ``head_lr``, which mmengine then logs.
+
+    The names end in ``lr`` because mmengine prints such scalars, and no others, with an exponent.
+    """
 
     def get_lr(self) -> dict[str, list[float]]:
         """The rates as the wrapper gives them, and the first group's rate of each role that trains."""
         rates = {}
         for group in self.optimizer.param_groups:
-            rates.setdefault(f'lr_{group["name"].split()[0]}', [group['lr']])
+            rates.setdefault(f'{group["name"].split()[0]}_lr', [group['lr']])
         return {**super().get_lr(), **rates}
 
 
@@ -112,7 +115,7 @@ class NamedRates:
 class DAFTOptimWrapperConstructor:
     """Build the optimizer wrapper from :func:`parameter_groups`, print the groups, and log both rates.
 
-    The scalars ``lr_features`` and ``lr_head`` appear beside mmengine's ``lr``, whatever the wrapper's type.
+    The scalars ``features_lr`` and ``head_lr`` appear beside mmengine's ``lr``, whatever the wrapper's type.
     ``feature_lr=0`` freezes the feature modules for good (linear probing): their parameters are given no gradient and are
     in no group. It does not stop their BatchNorm from gathering statistics: add ``BNModeHook(modes=dict(backbone='eval'))``.
 

@@ -93,8 +93,8 @@ def test_zero_feature_lr_freezes_for_good(model):
     assert not any(p.requires_grad for p in model.backbone.parameters())
     assert all(p.requires_grad for p in model.decode_head.parameters())
     rates = wrapper.get_lr()
-    assert rates['lr_head'] == [0.5]
-    assert 'lr_features' not in rates
+    assert rates['head_lr'] == [0.5]
+    assert 'features_lr' not in rates
 
 
 def test_any_wrapper_names_both_rates_and_stays_what_it_was(model):
@@ -102,7 +102,7 @@ def test_any_wrapper_names_both_rates_and_stays_what_it_was(model):
         wrapper = build_optim_wrapper(model, wrapper_cfg(**changes))
         assert isinstance(wrapper, OptimWrapper)
         rates = wrapper.get_lr()
-        assert (rates['lr_features'], rates['lr_head'], rates['base_lr']) == ([0.01], [0.5], [0.5])
+        assert (rates['features_lr'], rates['head_lr'], rates['base_lr']) == ([0.01], [0.5], [0.5])
         assert rates['lr'] == [0.01, 0.5]
     assert build_optim_wrapper(model, wrapper_cfg(accumulative_counts=3))._accumulative_counts == 3
 
@@ -116,8 +116,18 @@ def test_both_rates_are_in_the_scalars_of_a_run_and_follow_the_schedule(tmp_path
     Runner.from_cfg(cfg).train()
     lines = [json.loads(line) for line in next(tmp_path.rglob('scalars.json')).read_text().splitlines()]
     for iteration, line in enumerate(lines):
-        assert line['lr_features'] == pytest.approx(0.01 * (1 - iteration / 3))
-        assert line['lr_head'] == pytest.approx(0.5 * (1 - iteration / 3))
+        assert line['features_lr'] == pytest.approx(0.01 * (1 - iteration / 3))
+        assert line['head_lr'] == pytest.approx(0.5 * (1 - iteration / 3))
+
+
+def test_the_console_shows_small_rates_with_their_exponents(tmp_path):
+    cfg = tiny_config(tmp_path, 1)
+    cfg.optim_wrapper = wrapper_cfg(dict(feature_lr=3e-6, head_lr=0.5))
+    cfg.default_hooks.logger = dict(type='LoggerHook', interval=1)
+    cfg.update(experiment_name='daft_console', log_processor=dict(by_epoch=False), log_level='INFO')
+    Runner.from_cfg(cfg).train()
+    log = next(tmp_path.rglob('*.log')).read_text()
+    assert 'features_lr: 3.0000e-06 head_lr: 5.0000e-01' in log
 
 
 def test_features_cannot_be_frozen_behind_a_distributed_wrapper(model):
