@@ -29,7 +29,7 @@ def check_rates(cfg: Config) -> None:
     """
     schedulers, loop, wrapper = cfg.get('param_scheduler'), cfg.get('train_cfg') or {}, cfg.get('optim_wrapper') or {}
     rates, length = intended_rates(wrapper), loop.get('max_iters') or loop.get('max_epochs')
-    is_daft = wrapper.get('constructor') == DAFT
+    is_daft = uses_daft(wrapper)
     if not schedulers or not length or not rates or (not is_daft and len(set(rates.values())) == 1):
         return
     try:
@@ -39,6 +39,11 @@ def check_rates(cfg: Config) -> None:
         if is_daft:
             raise
         print_log(str(error), 'current', logging.WARNING)
+
+
+def uses_daft(wrapper: Mapping) -> bool:
+    """Whether an ``optim_wrapper`` config names ``DAFTOptimWrapperConstructor``, with a scope or a module path or without."""
+    return str(wrapper.get('constructor')).rsplit('.', 1)[-1] == DAFT
 
 
 def intended_rates(wrapper: Mapping) -> dict[str, float]:

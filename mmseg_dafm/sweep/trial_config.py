@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from mmengine.config import Config, ConfigDict
 
-from mmseg_dafm.optim.schedule_check import DAFT
+from mmseg_dafm.optim.schedule_check import DAFT, uses_daft
 from mmseg_dafm.sweep.plan import Point
 
 CHECKPOINTS_PER_TRIAL = 4
@@ -88,7 +88,7 @@ def rate_options(cfg: Config, point: Point) -> dict[str, float]:
         ValueError: If the config has a single rate and the point two.
     """
     wrapper = cfg.optim_wrapper
-    if wrapper.get('constructor') == DAFT:
+    if uses_daft(wrapper):
         options = {f'optim_wrapper.paramwise_cfg.{key}': value for key, value in point._asdict().items()}
         if 'lr' in wrapper.optimizer:
             options['optim_wrapper.optimizer.lr'] = point.head_lr

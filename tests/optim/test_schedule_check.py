@@ -104,8 +104,9 @@ def config(wrapper: dict, scheduler: dict, **train_cfg) -> Config:
     return Config(dict(optim_wrapper=wrapper, param_scheduler=[scheduler], train_cfg=train_cfg or dict(max_iters=100)))
 
 
-def test_daft_configs_are_refused_where_tools_and_doctor_look(tmp_path):
-    wrapper = dict(constructor='DAFTOptimWrapperConstructor', optimizer=dict(type='SGD'), paramwise_cfg=RATES)
+@pytest.mark.parametrize('scope', ['', 'mmseg.', 'mmseg_dafm.optim.daft_constructor.'])
+def test_daft_configs_are_refused_where_tools_and_doctor_look(tmp_path, scope):
+    wrapper = dict(constructor=f'{scope}DAFTOptimWrapperConstructor', optimizer=dict(type='SGD'), paramwise_cfg=RATES)
     cfg = config(wrapper, poly(eta_min=1e-4))
     with pytest.raises(ValueError, match='raises the rate of feature_lr'):
         check_config(cfg, ('train_dataloader',))

@@ -123,8 +123,9 @@ def test_epoch_based_configs_are_refused():
         prepare(config(), 0)
 
 
-def test_rates_become_options():
-    daft = dict(constructor='DAFTOptimWrapperConstructor', optimizer=dict(type='SGD'))
+@pytest.mark.parametrize('scope', ['', 'mmseg.'])
+def test_rates_become_options(scope):
+    daft = dict(constructor=f'{scope}DAFTOptimWrapperConstructor', optimizer=dict(type='SGD'))
     options = rate_options(config(optim_wrapper=daft), Point(3e-6, 0.1))
     assert as_arguments(options) == ['optim_wrapper.paramwise_cfg.feature_lr=3e-06', 'optim_wrapper.paramwise_cfg.head_lr=0.1']
     assert rate_options(config(), Point(0.3, 0.3)) == {'optim_wrapper.optimizer.lr': 0.3}
