@@ -41,6 +41,17 @@ class DomainFisher:
         """The gamma = m tau^2 of each tensor."""
         return {name: self.damping * tau**2 for name, tau in self.tau.items()}
 
+    @property
+    def candidates(self) -> list[Candidate]:
+        """The candidates that were estimated, as their file tells.
+
+        Raises:
+            ValueError: If the estimation does not tell.
+        """
+        if 'candidates' not in self.meta:
+            raise ValueError('the Fisher scores do not tell their candidates: write them with tools/estimate_dr_fim.py.')
+        return [Candidate(name, tuple(rows), *rest) for name, rows, *rest in self.meta['candidates']]
+
     def check(self) -> None:
         """Refuse an estimation that cannot rank anything.
 

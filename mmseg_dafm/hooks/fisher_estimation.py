@@ -1,13 +1,13 @@
 """Estimate a model's Fisher information from its training loader, for the hook and for the tool."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmseg_dafm.fisher.candidates import block_paths
+from mmseg_dafm.fisher.candidates import block_paths, parameter_count
 from mmseg_dafm.fisher.estimate import ESTIMATORS, PATHS, DomainFisherEstimator
 from mmseg_dafm.fisher.feature_shift import NOISES, FeatureShift, prefix_tokens
 from mmseg_dafm.fisher.labels import SOURCES
@@ -36,6 +36,7 @@ class Estimation:
             ``noise``.
         dataloader: Config of another loader than the training's.
         seed: Of everything random.
+        part: (i, n): the i-th of n disjoint parts of the images, to see how far two estimations agree.
     """
 
     images: int = 1000
@@ -51,6 +52,7 @@ class Estimation:
     shift: dict = field(default_factory=dict)
     dataloader: dict | None = None
     seed: int = 0
+    part: tuple[int, int] = (0, 1)
 
     def __post_init__(self) -> None:
         for key, known in (('estimator', ESTIMATORS), ('path', PATHS), ('label_source', SOURCES)):
@@ -61,6 +63,8 @@ class Estimation:
                 raise ValueError(f'estimation.{key}={getattr(self, key)} must be at least 2.')
         if self.batch_size < 1 or self.blocks < 1 or self.damping <= 0 or self.tau <= 0:
             raise ValueError('estimation.batch_size and blocks must be at least 1, damping and tau above 0.')
+        if not 0 <= self.part[0] < self.part[1]:
+            raise ValueError(f'estimation.part={tuple(self.part)} must be (i, n) with 0 <= i < n.')
         unknown = sorted(set(self.shift) - {'positions', 'probability', 'factor', 'noise', 'prefix_tokens'})
         if unknown:
             raise ValueError(f'estimation.shift has unknown keys {unknown}.')
@@ -83,7 +87,7 @@ class Estimation:
             model,
             selected.tensors,
             SampleLosses(model, self.label_source, amp),
-            sample_source(self.dataloader or source, self.seed),
+            sample_source(self.dataloader or source, self.seed, self.part),
             FeatureShift(selected.backbone, block_paths(selected.candidates), **shift),
             images=self.images,
             batch_size=self.batch_size,
@@ -97,5 +101,9 @@ class Estimation:
             watch=lambda items, total, title: items if say is None else track(items, total, title, say),
         )
         found = estimator.run()
-        found.meta['label_source'] = self.label_source
+        found.meta.update(label_source=self.label_source, backbone_parameters=parameter_count(selected.backbone))
+        # the file alone then tells which rows are queries, and of which block
+        found.meta['candidates'] = [list(astuple(candidate)) for candidate in selected.candidates]
+        if self.part != (0, 1):
+            found.meta['part'] = list(self.part)
         return found

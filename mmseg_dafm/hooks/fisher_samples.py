@@ -19,11 +19,17 @@ class SeededSamples(Dataset):
     Args:
         dataset: A training set.
         seed: Of the order and of the augmentations.
+        part: (i, n): the i-th of n disjoint parts of the set.
+
+    Raises:
+        ValueError: If the part is empty.
     """
 
-    def __init__(self, dataset: Dataset, seed: int) -> None:
+    def __init__(self, dataset: Dataset, seed: int, part: tuple[int, int] = (0, 1)) -> None:
         self.dataset, self.seed = dataset, seed
-        self.order = np.random.default_rng([seed, len(dataset)]).permutation(len(dataset)).tolist()
+        self.order = np.random.default_rng([seed, len(dataset)]).permutation(len(dataset)).tolist()[part[0] :: part[1]]
+        if not self.order:
+            raise ValueError(f'the training set of {len(dataset)} images has no part {part[0]} of {part[1]}.')
 
     def __getitem__(self, number: int) -> Any:
         state = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
@@ -34,12 +40,15 @@ class SeededSamples(Dataset):
         return self.dataset[self.order[number % len(self.order)]]
 
 
-def sample_source(source: dict | DataLoader, seed: int) -> Callable[[Sequence[Group]], Iterable[Sequence[Any]]]:
+def sample_source(
+    source: dict | DataLoader, seed: int, part: tuple[int, int] = (0, 1)
+) -> Callable[[Sequence[Group]], Iterable[Sequence[Any]]]:
     """Make the source of samples that :class:`mmseg_dafm.fisher.estimate.DomainFisherEstimator` reads.
 
     Args:
         source: A dataloader config, or a loader that was built already, whose dataset and workers are then used.
         seed: Of the order and of the augmentations.
+        part: (i, n): the i-th of n disjoint parts of the set.
     """
     if isinstance(source, DataLoader):
         dataset, workers = source.dataset, dict(num_workers=source.num_workers, worker_init_fn=source.worker_init_fn)
@@ -50,7 +59,7 @@ def sample_source(source: dict | DataLoader, seed: int) -> Callable[[Sequence[Gr
             cfg.pop(key, None)
         built = Runner.build_dataloader(cfg)
         dataset, workers = built.dataset, dict(num_workers=built.num_workers, worker_init_fn=built.worker_init_fn)
-    samples = SeededSamples(dataset, seed)
+    samples = SeededSamples(dataset, seed, part)
 
     def read(groups: Sequence[Group]) -> Iterable[Sequence[Any]]:
         return DataLoader(samples, batch_sampler=[ids for _, ids in groups], collate_fn=list, **workers)

@@ -122,7 +122,7 @@ class FisherTuneHook(Hook):
             self.given_scores(wrapper)
         if wrapper.ranking is None and runner.iter > self.warmup_iters:
             raise ValueError(
-                f'FisherTuneHook: resumed at iteration {runner.iter}, after the warm-up of {self.warmup_iters}, from a checkpoint '
+                f'FisherTuneHook: resumed at iteration {runner.iter}, after warmup_iters={self.warmup_iters}, from a checkpoint '
                 'without selected weights: start anew, or resume from a checkpoint of the warm-up.'
             )
         if wrapper.ranking is not None:

@@ -1,0 +1,86 @@
+"""Estimate DR-FIM offline: python tools/estimate_dr_fim.py CONFIG CHECKPOINT --out scores.safetensors [--part 0/2].
+
+The checkpoint is a segmentor whose head is warmed up and whose backbone has its pretrained weights, such as one of a run with
+a frozen backbone. Options of the estimation come from the config's FisherTuneHook; --options KEY=VALUE changes them. A run then
+takes the file with `--cfg-options custom_hooks.0.scores=scores.safetensors`.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.registry import init_default_scope
+
+from mmseg_dafm.config_check import check_config
+from mmseg_dafm.fisher.candidates import candidate_tensors, find_candidates
+from mmseg_dafm.fisher.score_file import fingerprint, save_fisher
+from mmseg_dafm.fisher.scores import DomainFisher
+from mmseg_dafm.hooks.fisher_estimation import Estimation
+from mmseg_dafm.rng import preserved_rng
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config')
+    parser.add_argument('checkpoint')
+    parser.add_argument('--out', type=Path, required=True, help='safetensors file')
+    parser.add_argument('--part', default='0/1', help='i/n: the i-th of n disjoint parts of the training images')
+    parser.add_argument('--options', nargs='+', action=DictAction, default={}, help='changes to the estimation, as images=200')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE changes to the config')
+    return parser.parse_args()
+
+
+def estimate(args: argparse.Namespace) -> DomainFisher:
+    """Build the model and estimate; bad input raises before anything is loaded.
+
+    Raises:
+        ValueError: For options, candidates or files that cannot be.
+        FileNotFoundError: If a file is missing.
+    """
+    from mmseg.apis import init_model
+
+    for path in (args.config, args.checkpoint):
+        if not Path(path).is_file():
+            raise FileNotFoundError(f'{path} does not exist.')
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    hook = next((hook for hook in cfg.get('custom_hooks', []) if hook.type.endswith('FisherTuneHook')), {})
+    number, parts = (int(text) for text in args.part.split('/'))
+    options = {**hook.get('estimation', {}), 'seed': hook.get('seed', 0), 'part': (number, parts), **args.options}
+    try:
+        estimation = Estimation(**options)
+    except TypeError as error:
+        raise ValueError(f'--options: {error}.') from None
+    check_config(cfg, ('train_dataloader',))
+    model = init_model(cfg, args.checkpoint, device=get_device())
+    choice = dict((cfg.optim_wrapper.get('paramwise_cfg') or {}).get('candidates', {}))
+    backbone = model.get_submodule(choice.pop('module', 'backbone'))
+    candidates = find_candidates(backbone, **choice)
+    selected = SimpleNamespace(backbone=backbone, candidates=candidates, tensors=candidate_tensors(backbone, candidates))
+    torch.manual_seed(estimation.seed)
+    with preserved_rng():
+        found = estimation.run(model, selected, cfg.train_dataloader, lambda line: print(line, flush=True))
+    save_fisher(args.out, found, fingerprint(selected.tensors))
+    return found
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        found = estimate(args)
+    except (ValueError, FileNotFoundError, AttributeError) as error:
+        raise SystemExit(f'error: {error}') from None
+    print(f'{args.out}: {found.meta["images"]} images, {found.meta["estimator"]}, path {found.meta["path"]}')
+
+
+if __name__ == '__main__':
+    main()
