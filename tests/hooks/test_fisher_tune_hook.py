@@ -1,0 +1,252 @@
+"""FisherTuneHook: three steps in one run, resume, reuse of scores, two processes, clear errors."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmseg_dafm.fisher.score_file import load_fisher
+from mmseg_dafm.fisher.scores import ranking, score
+from mmseg_dafm.hooks.fisher_losses import SampleLosses
+from mmseg_dafm.hooks.fisher_samples import sample_source
+from tests.hooks.fisher_run import ITERATIONS, WARMUP, build, config, train
+from tests.processes import run_ranks
+
+SCRIPT = Path(__file__).with_name('fisher_ranks.py')
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+    """A finished run and its folder."""
+    folder = tmp_path_factory.mktemp('fisher')
+    return train(config(folder)), folder
+
+
+def weights(folder, iteration):
+    return torch.load(folder / f'iter_{iteration}.pth', weights_only=False)['state_dict']
+
+
+def moved(before, after):
+    """Flat positions that differ, by tensor name."""
+    return {name: (before[name] != after[name]).flatten().nonzero().flatten() for name in before}
+
+
+def test_warm_up_leaves_the_backbone_to_the_bit(finished):
+    _, folder = finished
+    first, last = weights(folder, 1), weights(folder, WARMUP)
+    changed = {name for name, at in moved(first, last).items() if len(at)}
+    assert changed
+    assert all(name.startswith('decode_head') for name in changed)
+
+
+def test_exactly_the_selected_weights_move(finished):
+    runner, folder = finished
+    change = moved(weights(folder, WARMUP), weights(folder, ITERATIONS))
+    found, start = set(), 0
+    for name, tensor in runner.optim_wrapper.tensors.items():
+        at = change.pop(f'backbone.{name}')
+        found |= {start + position for position in at.tolist()}
+        start += tensor.numel()
+    selected = set(runner.optim_wrapper.ranking.tolist())
+    assert found <= selected
+    # a weight whose gradient is exactly zero stays
+    assert len(found) > 0.95 * len(selected)
+    assert not any(len(at) for name, at in change.items() if name.startswith('backbone'))
+
+
+def test_the_set_grows_to_delta_max(finished):
+    runner, _ = finished
+    wrapper = runner.optim_wrapper
+    assert wrapper.count == len(wrapper.ranking) == int(0.05 * wrapper.backbone_parameters)
+    assert len(wrapper.cohorts) == 3
+    assert wrapper.cohorts[0] == int(0.01 * wrapper.backbone_parameters)
+    values = runner.message_hub.get_scalar('train/trained_weights').data[0]
+    assert values[-1] == wrapper.count
+
+
+def test_what_is_written(finished):
+    runner, folder = finished
+    record = json.loads((folder / 'fisher_selection.json').read_text())
+    wrapper = runner.optim_wrapper
+    assert sum(part['selected'] for part in record['parts']) == record['selected'] == len(wrapper.ranking)
+    assert sum(part['weights'] for part in record['parts']) == sum(t.numel() for t in wrapper.tensors.values())
+    assert set(record['overlap']) == {'F', 'dF'}
+    assert (folder / 'fisher_sensitivity.png').stat().st_size > 10_000
+    fisher = load_fisher(folder / 'dr_fim.safetensors')
+    again = ranking(score('rank', fisher), fisher.candidates, len(wrapper.ranking))
+    assert torch.equal(again, wrapper.ranking)
+    assert record['overlap']['F'] < 1
+
+
+def test_training_batches_are_those_of_a_run_without_estimation(finished, tmp_path):
+    """The warm-up and the random state after the estimation are the same as with scores that need no data."""
+    _, folder = finished
+    other = train(config(tmp_path, dict(criterion='random')))
+    assert all(torch.equal(value, weights(tmp_path, WARMUP)[name]) for name, value in weights(folder, WARMUP).items())
+    kept = [
+        torch.load(f / f'iter_{ITERATIONS}.pth', weights_only=False)['message_hub']['log_scalars'] for f in (folder, tmp_path)
+    ]
+    assert other.optim_wrapper.count == int(0.05 * other.optim_wrapper.backbone_parameters)
+    # the loss of the first tuning iteration is computed before any selected weight moved
+    first, second = (log['train/loss'].data[0] for log in kept)
+    assert first[WARMUP] == second[WARMUP]
+    assert not (tmp_path / 'dr_fim.safetensors').exists()
+
+
+@pytest.mark.parametrize('cut', [1, 2, 5])
+def test_resume_never_estimates_again_and_is_exact(finished, tmp_path, cut):
+    _, folder = finished
+    cfg = config(tmp_path, resume=True, load_from=str(folder / f'iter_{cut}.pth'))
+    if cut > WARMUP:
+        cfg.custom_hooks[0].estimation.images = 100_000  # would take for ever
+    runner = train(cfg)
+    assert (tmp_path / 'dr_fim.safetensors').exists() == (cut <= WARMUP)
+    expected = weights(folder, ITERATIONS)
+    for name, value in runner.model.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_scores_of_a_file_are_used(finished, tmp_path):
+    first, folder = finished
+    cfg = config(tmp_path, dict(scores=str(folder / 'dr_fim.safetensors'), estimation=dict(images=100_000)))
+    runner = train(cfg)
+    assert torch.equal(runner.optim_wrapper.ranking, first.optim_wrapper.ranking)
+    for name, value in weights(folder, ITERATIONS).items():
+        assert torch.equal(value, runner.model.state_dict()[name]), name
+
+
+def test_scores_of_other_weights_are_refused(finished, tmp_path):
+    _, folder = finished
+    scores = dict(scores=str(folder / 'dr_fim.safetensors'))
+    cfg = config(tmp_path, scores)
+    cfg.randomness.seed = 7
+    with pytest.raises(ValueError, match='same architecture with other weights'):
+        train(cfg)
+    cfg = config(tmp_path, scores)
+    cfg.model.backbone.embed_dim = 36
+    cfg.model.decode_head.in_channels = 36
+    with pytest.raises(ValueError, match='scores of another model'):
+        train(cfg)
+    with pytest.raises(FileNotFoundError, match='do not exist'):
+        train(config(tmp_path, dict(scores=str(tmp_path / 'none.safetensors'))))
+    (tmp_path / 'half.safetensors').write_bytes((folder / 'dr_fim.safetensors').read_bytes()[:1000])
+    with pytest.raises(ValueError, match='no whole safetensors file'):
+        train(config(tmp_path, dict(scores=str(tmp_path / 'half.safetensors'))))
+
+
+@pytest.mark.parametrize('estimator', ['plain', 'von'])
+def test_two_processes_equal_one(finished, tmp_path, estimator):
+    folder = tmp_path / 'two'
+    folder.mkdir()
+    run_ranks(SCRIPT, tmp_path, [folder, estimator])
+    first, second = (torch.load(folder / f'rank{rank}.pt', weights_only=True) for rank in range(2))
+    assert torch.equal(first['ranking'], second['ranking'])
+    assert all(torch.equal(value, second['weights'][name]) for name, value in first['weights'].items())
+    one = finished[0] if estimator == 'plain' else train(config(tmp_path / 'one', dict(estimation=dict(estimator='von'))))
+    joined = load_fisher(folder / 'dr_fim.safetensors')
+    single = load_fisher(Path(one.work_dir) / 'dr_fim.safetensors')
+    assert set(first['ranking'].tolist()) == set(one.optim_wrapper.ranking.tolist()) or _overlap(first['ranking'], one) > 0.97
+    for name, F in single.clean.items():
+        torch.testing.assert_close(joined.clean[name], F, rtol=2e-2, atol=1e-3 * float(F.max()))
+
+
+def _overlap(ids, runner):
+    own = set(runner.optim_wrapper.ranking.tolist())
+    return len(own & set(ids.tolist())) / len(own)
+
+
+@pytest.mark.parametrize('criterion', ['F', 'dF', 'eq7', 'eq15', 'mean'])
+def test_every_criterion_trains(finished, tmp_path, criterion):
+    scores = str(finished[1] / 'dr_fim.safetensors')
+    runner = train(config(tmp_path, dict(criterion=criterion, scores=scores), iterations=4))
+    assert runner.optim_wrapper.count
+
+
+def test_label_sources(finished, tmp_path):
+    found = {}
+    for source in ('gt', 'sample', 'argmax'):
+        folder = tmp_path / source
+        train(config(folder, dict(estimation=dict(label_source=source)), iterations=3))
+        found[source] = load_fisher(folder / 'dr_fim.safetensors').clean
+    for name, F in found['gt'].items():
+        assert not torch.allclose(F, found['sample'][name])
+        assert not torch.allclose(found['argmax'][name], found['sample'][name])
+
+
+def test_losses_per_image_are_those_of_single_images(finished):
+    runner, _ = finished
+    model = runner.model.eval()
+    losses = SampleLosses(model)
+    samples = next(iter(sample_source(runner.train_dataloader, 0)([(0, [0, 1, 2])])))
+    together = losses(samples, [5, 6, 7])
+    alone = torch.cat([losses([sample], [seed]) for sample, seed in zip(samples, (5, 6, 7), strict=True)])
+    torch.testing.assert_close(together, alone)
+    model.train()
+
+
+def test_samples_follow_from_their_number(finished):
+    runner, _ = finished
+    read = sample_source(runner.train_dataloader, 3)
+    pair = next(iter(read([(0, [4, 5])])))
+    single = next(iter(read([(0, [5])])))
+    assert torch.equal(pair[1]['inputs'], single[0]['inputs'])
+    halves = [sample_source(runner.train_dataloader, 3, (i, 2)) for i in range(2)]
+    paths = [{s['data_samples'].img_path for s in next(iter(half([(0, list(range(4)))])))} for half in halves]
+    assert not paths[0] & paths[1]
+
+
+@pytest.mark.parametrize(
+    ('hook', 'message'),
+    [
+        (dict(criterion='best'), "criterion='best' is unknown"),
+        (dict(delta_min=0.1), 'delta_min=0.1, delta_max=0.05'),
+        (dict(delta_max=5.0), '0.05 is 5 %'),
+        (dict(schedule='cosine'), "schedule='cosine' is unknown"),
+        (dict(coef='log'), "coef='log' is unknown"),
+        (dict(interval=0), 'interval=0'),
+        (dict(estimation=dict(estimator='x')), "estimation.estimator='x'"),
+        (dict(estimation=dict(label_source='x')), "estimation.label_source='x'"),
+        (dict(estimation=dict(images=1)), 'images=1 must be at least 2'),
+        (dict(estimation=dict(shift=dict(strength=1))), "unknown keys \\['strength'\\]"),
+        (dict(warmup_iters=8), 'leaves nothing of max_iters=8'),
+        (dict(criterion='random', scores='x'), "is not used by criterion='random'"),
+        (dict(criterion='random_q', delta_max=0.9), 'entries are wanted out of'),
+    ],
+)
+def test_bad_options(tmp_path, hook, message):
+    with pytest.raises(ValueError, match=message):
+        train(config(tmp_path, hook))
+
+
+def test_another_optimizer_wrapper_is_refused(tmp_path):
+    wrapper = dict(_delete_=True, type='OptimWrapper', constructor='DefaultOptimWrapperConstructor')
+    cfg = config(tmp_path)
+    cfg.optim_wrapper = dict(type=wrapper['type'], optimizer=dict(type='SGD', lr=0.1))
+    with pytest.raises(ValueError, match='needs optim_wrapper.type FisherTuneOptimWrapper'):
+        train(cfg)
+
+
+def test_growth_within_an_accumulated_step_is_refused(tmp_path):
+    with pytest.raises(ValueError, match='multiples of optim_wrapper.accumulative_counts=4'):
+        train(config(tmp_path, optim_wrapper=dict(accumulative_counts=4)))
+
+
+def test_resume_behind_the_warm_up_without_selection_is_refused(finished, tmp_path):
+    _, folder = finished
+    state = torch.load(folder / 'iter_5.pth', weights_only=False)
+    state['optimizer']['fisher_tune'].update(ranking=None, cohorts=[])
+    for group in state['optimizer']['param_groups'][1:]:
+        group['params'] = []
+    torch.save(state, tmp_path / 'odd.pth')
+    cfg = config(tmp_path / 'run', resume=True, load_from=str(tmp_path / 'odd.pth'))
+    with pytest.raises(ValueError, match='without selected weights'):
+        train(cfg)
+
+
+def test_works_with_ema_and_accumulation(tmp_path):
+    cfg = config(tmp_path, optim_wrapper=dict(accumulative_counts=2, clip_grad=dict(max_norm=0.1)))
+    cfg.custom_hooks.append(dict(type='EMAHook'))
+    runner = build(cfg)
+    runner.train()
+    assert runner.optim_wrapper.count == len(runner.optim_wrapper.ranking)
