@@ -11,6 +11,7 @@ from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZER
 from torch import nn
 
 from mmseg_dafm.optim.group_table import group_table
+from mmseg_dafm.optim.named_rates import NamedRates
 
 FEATURES, HEAD = 'features', 'head'
 NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
@@ -97,25 +98,12 @@ def parameter_groups(
     return [groups[key] for key in sorted(groups, key=lambda key: (key[0] != FEATURES, -key[1]))]
 
 
-class NamedRates:
-    """Mixin for optimizer wrappers: ``get_lr`` also gives ``features_lr`` and ``head_lr``, which mmengine then logs.
-
-    The names end in ``lr`` because mmengine prints such scalars, and no others, with an exponent.
-    """
-
-    def get_lr(self) -> dict[str, list[float]]:
-        """The rates as the wrapper gives them, and the first group's rate of each role that trains."""
-        rates = {}
-        for group in self.optimizer.param_groups:
-            rates.setdefault(f'{group["name"].split()[0]}_lr', [group['lr']])
-        return {**super().get_lr(), **rates}
-
-
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class DAFTOptimWrapperConstructor:
     """Build the optimizer wrapper from :func:`parameter_groups`, print the groups, and log both rates.
 
-    The scalars ``features_lr`` and ``head_lr`` appear beside mmengine's ``lr``, whatever the wrapper's type.
+    The scalars ``features_lr`` and ``head_lr`` appear beside mmengine's ``lr``, whatever the wrapper's type, and a schedule
+    that raises one of them above what was given is refused (:class:`mmseg_dafm.optim.named_rates.NamedRates`).
     ``feature_lr=0`` freezes the feature modules for good (linear probing): their parameters are given no gradient and are
     in no group. It does not stop their BatchNorm from gathering statistics: add ``BNModeHook(modes=dict(backbone='eval'))``.
 

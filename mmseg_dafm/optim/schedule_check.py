@@ -13,22 +13,25 @@ from mmseg.registry import PARAM_SCHEDULERS
 DAFT = 'DAFTOptimWrapperConstructor'
 # rounding of a schedule that multiplies its way through the training
 TOLERANCE = 1e-6
+REMEDY = "set eta_min=0 or use mmseg's PolyLRRatio with eta_min_ratio"
 # the keys of schedulers that set a value for all groups at once
 KEYS = ('eta_min', 'eta_max', 'start_factor', 'end_factor', 'factor', 'gamma', 'base_value')
 FLOORS = ('eta_min', 'eta_max')
 
 
-def check_rates(cfg: Config) -> None:
+def check_rates(cfg: Config, rates: Mapping[str, float] | None = None) -> None:
     """Refuse a config whose schedule raises one of DAFT's two rates; warn if it raises a group of another constructor.
 
     Args:
         cfg: a training config. One without schedule or without different rates passes.
+        rates: group -> its rate, where the optimizer exists already and ``auto_scale_lr`` has had its say; None reads the
+            rates from the config.
 
     Raises:
         ValueError: As :func:`check_schedule`, for configs with ``DAFTOptimWrapperConstructor``.
     """
     schedulers, loop, wrapper = cfg.get('param_scheduler'), cfg.get('train_cfg') or {}, cfg.get('optim_wrapper') or {}
-    rates, length = intended_rates(wrapper), loop.get('max_iters') or loop.get('max_epochs')
+    rates, length = rates or intended_rates(wrapper), loop.get('max_iters') or loop.get('max_epochs')
     is_daft = uses_daft(wrapper)
     if not schedulers or not length or not rates or (not is_daft and len(set(rates.values())) == 1):
         return
@@ -122,9 +125,7 @@ def check_schedule(
     cfg = _as_list(schedulers)[number]
     key = next((key for key in KEYS if cfg.get(key)), None)
     cause = f'{key}={cfg[key]} counts for every group' if key else 'it does not keep to the rates of the groups'
-    remedy = (
-        "set eta_min=0 or use mmseg's PolyLRRatio with eta_min_ratio" if key in FLOORS or not key else f'keep {key} at or below 1'
-    )
+    remedy = REMEDY if key in FLOORS or not key else f'keep {key} at or below 1'
     raise ValueError(
         f'param_scheduler[{number}] {cfg["type"]} raises the rate of {names[group]} from {meant[group]:g} to {peak[group]:g}, '
         f'because {cause}: {remedy}.'
