@@ -27,7 +27,7 @@ FOLDER = ROOT / 'configs/fishertune/street'
 # the first of the criteria estimates, the others wait for its file
 CRITERIA = ('rank', 'random', 'F', 'dF', 'eq7', 'eq15')
 METHODS = ('freeze', *CRITERIA, 'full')
-LAST, PRETRAINED = 'iter_160.pth', 'iter_600.pth'
+LAST, PRETRAINED = 'iter_120.pth', 'iter_600.pth'
 
 
 def config(method: str) -> Path:

@@ -5,7 +5,7 @@
 _base_ = [
     '../../_base_/models/small_vit.py',
     '../../_base_/datasets/labelmefacade_boston.py',
-    '../../_base_/schedules/adamw_160.py',
+    '../../_base_/schedules/adamw_120.py',
 ]
 model = dict(decode_head=dict(num_classes=8))
 train_pipeline = [
