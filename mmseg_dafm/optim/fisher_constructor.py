@@ -8,7 +8,6 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 from torch import nn
-from torch.distributed.fsdp import FullyShardedDataParallel
 
 from mmseg_dafm.fisher.candidates import KINDS, candidate_tensors, find_candidates
 from mmseg_dafm.optim.fisher_wrapper import TENSORS, SelectedWeights
@@ -17,7 +16,9 @@ from mmseg_dafm.optim.group_table import group_table
 OPTIONS = ('module', 'kinds', 'include_bias')
 # What mmengine leaves in a group beside the settings that it computed from them.
 FACTORS = ('params', 'lr_mult', 'decay_mult')
-SHARDED = ('deepspeed', 'colossalai', 'fairscale')
+# Packages whose optimizers, and classes by which modules, hold parts of the parameters. Names, because not every PyTorch has them.
+SHARDING_PACKAGES = ('deepspeed', 'colossalai', 'fairscale')
+SHARDING_CLASSES = {'FullyShardedDataParallel', 'FSDPModule'}
 
 
 def merge_groups(groups: Sequence[dict], name: str) -> list[dict]:
@@ -89,7 +90,7 @@ class FisherTuneOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         kind = self.optimizer_cfg['type']
         found = OPTIMIZERS.get(kind) if isinstance(kind, str) else kind
         name = getattr(found, '__name__', str(kind))
-        if name == 'ZeroRedundancyOptimizer' or getattr(found, '__module__', '').split('.')[0] in SHARDED:
+        if name == 'ZeroRedundancyOptimizer' or getattr(found, '__module__', '').split('.')[0] in SHARDING_PACKAGES:
             raise ValueError(
                 f'optim_wrapper.optimizer.type={name} splits parameters among processes, which FisherTune cannot follow: use an '
                 "ordinary optimizer; the selected weights' state is small."
@@ -101,7 +102,7 @@ class FisherTuneOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         Raises:
             ValueError: If the model is sharded, or has no such module or candidates.
         """
-        if any(isinstance(module, FullyShardedDataParallel) or hasattr(module, '_get_fsdp_state') for module in model.modules()):
+        if any(SHARDING_CLASSES & {kind.__name__ for kind in type(module).__mro__} for module in model.modules()):
             raise ValueError(
                 'model_wrapper_cfg or strategy shards the model (FSDP), but FisherTune selects from whole tensors: use DDP.'
             )

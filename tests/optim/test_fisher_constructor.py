@@ -147,10 +147,13 @@ def test_wrong_settings_are_refused_in_one_sentence(model, optimizer, paramwise,
     assert len(str(info.value).splitlines()) == 1
 
 
-def test_sharded_models_are_refused(model):
-    model.backbone._get_fsdp_state = lambda: None
+def test_sharded_models_and_optimizers_are_refused(model):
+    model.backbone.__class__ = type('FSDPBackbone', (type('FSDPModule', (nn.Module,), {}),), {})
     with pytest.raises(ValueError, match=r'model_wrapper_cfg or strategy shards the model \(FSDP\)'):
         build(model)
+    fused = type('FusedAdam', (torch.optim.Adam,), dict(__module__='deepspeed.ops.adam'))
+    with pytest.raises(ValueError, match='optimizer.type=FusedAdam splits parameters'):
+        build(Net(), dict(type=fused, lr=0.1))
 
 
 def test_amp_on_the_command_line_picks_the_twin(monkeypatch):
