@@ -16,7 +16,7 @@ from mmseg_dafm.optim.group_table import group_table
 OPTIONS = ('module', 'kinds', 'include_bias')
 # What mmengine leaves in a group beside the settings that it computed from them.
 FACTORS = ('params', 'lr_mult', 'decay_mult')
-# Packages whose optimizers, and classes by which modules, hold parts of the parameters. Names, because not every PyTorch has them.
+# Packages whose optimizers and names of classes whose modules hold parts of parameters; not every PyTorch has the classes.
 SHARDING_PACKAGES = ('deepspeed', 'colossalai', 'fairscale')
 SHARDING_CLASSES = {'FullyShardedDataParallel', 'FSDPModule'}
 
