@@ -5,7 +5,8 @@ python tools/lr_sweep.py CONFIG --tied lp-ft --budget 8 --out work_dirs/sweep_lp
 
 Trials are scored on images held out of the training set. Finished trials are kept, those that were cut off go on. With the
 same --budget every method gets the same number of trials: longer lists are thinned to both ends and evenly spaced values
-between them (on the log axis), the two steps by their shares.
+between them (on the log axis), the two steps by their shares; shorter ones of the paper are refined between their values, and
+given ones must be long enough.
 """
 
 import argparse
@@ -39,11 +40,13 @@ def parse_args() -> argparse.Namespace:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument('--tied', nargs='?', const='ft', choices=sorted(plan.TIED_LRS), help="one rate for both, the paper's list")
     mode.add_argument('--head-only', action='store_true', help='feature_lr stays 0 (linear probing)')
-    parser.add_argument('--feature-lrs', type=float, nargs='+', help='values of feature_lr, or of the tied rate')
-    parser.add_argument('--head-lrs', type=float, nargs='+', default=plan.HEAD_LRS, help='values of head_lr')
+    parser.add_argument(
+        '--feature-lrs', type=float, nargs='+', help="values of feature_lr, or of the tied rate (default: the paper's)"
+    )
+    parser.add_argument('--head-lrs', type=float, nargs='+', help="values of head_lr (default: the paper's and smaller)")
     parser.add_argument('--fixed-head-lr', type=float, default=plan.FIXED_HEAD_LR, help='head_lr of step 1')
     parser.add_argument('--rounds', type=int, default=1, help='how often the two steps alternate')
-    parser.add_argument('--budget', type=int, help='at most this many trials')
+    parser.add_argument('--budget', type=int, help='this many trials, the same for every method')
     parser.add_argument('--iters', type=int, help="length of a trial; the schedule shrinks with it (default: the config's)")
     parser.add_argument('--select', choices=['holdout', 'val'], default='holdout', help='val: tune on the test data')
     parser.add_argument('--holdout', type=float, default=0.2, help='share of the training images that is held out')
@@ -102,12 +105,13 @@ def devices(jobs: int) -> 'queue.Queue[str]':
 
 def run(args: argparse.Namespace) -> None:
     args.mode = 'tied' if args.tied else 'head-only' if args.head_only else 'two-step'
-    default = plan.TIED_LRS[args.tied] if args.tied else plan.FEATURE_LRS
-    steps = plan.plan_steps(args.mode, args.feature_lrs or default, args.head_lrs, args.rounds)
+    steps = plan.plan_steps(args.mode, args.feature_lrs, args.head_lrs, args.rounds, tied=args.tied or 'ft')
+    start = plan.Point(0.0, args.fixed_head_lr)
+    if args.budget is not None:
+        plan.check_budget(steps, start, args.budget)
     if args.jobs < 1:
         raise ValueError(f'--jobs must be 1 or more, got {args.jobs}')
     cfg, settings = prepare(args)
-    start = plan.Point(0.0, args.fixed_head_lr)
     # a config that cannot take these rates is refused before anything is trained
     trial_config.rate_options(cfg, start.moved(steps[0].axis, steps[0].values[0]))
     smallest = {f'the smallest {step.axis} rate': min(step.values) for step in steps}

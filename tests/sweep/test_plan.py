@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmseg_dafm.sweep.plan import FEATURE_LRS, HEAD_LRS, TIED_LRS, Point, Trial, allowances, best_of, plan_steps, sweep, thin
+from mmseg_dafm.sweep.budget import allowances, between, thin
+from mmseg_dafm.sweep.plan import FEATURE_LRS, HEAD_LRS, TIED_LRS, Point, Trial, best_of, plan_steps, sweep
 
 NAN = math.nan
 
@@ -59,17 +60,68 @@ def test_the_chosen_one_is_never_worse_than_any_trial(best_feature, best_head, r
     assert len({trial.point for trial in outcome.trials}) == len(outcome.trials)
 
 
-@pytest.mark.parametrize('budget', range(4, 20))
+METHODS = {
+    'DAFT': dict(mode='two-step'),
+    'DAFT, two rounds': dict(mode='two-step', rounds=2),
+    'FT': dict(mode='tied'),
+    'LP-FT': dict(mode='tied', tied='lp-ft'),
+    'LP-FT of SwAV': dict(mode='tied', tied='lp-ft-swav'),
+    'LP': dict(mode='head-only'),
+}
+
+
+@pytest.mark.parametrize('budget', range(4, 25))
+@pytest.mark.parametrize('method', METHODS)
+def test_the_same_budget_is_the_same_number_of_trials_for_every_method(budget, method):
+    outcome, asked = run(plan_steps(**METHODS[method]), lambda p: -((math.log10(p.head_lr) + 1) ** 2), budget=budget)
+    assert len(asked) == len(set(asked)) == len(outcome.trials) == budget
+    if 'DAFT' in method:
+        assert {number for number, _ in asked} >= {1, 2}
+
+
+def test_short_lists_are_refined_inside_their_range():
+    outcome, _ = run(plan_steps('tied', tied='lp-ft'), lambda p: 0.0, budget=8)
+    rates = {trial.point.head_lr for trial in outcome.trials}
+    # the middles of the two widest gaps with the larger rates
+    assert rates - set(TIED_LRS['lp-ft']) == {5.5e-5, 5.5e-6}
+    outcome, _ = run(plan_steps('two-step'), smooth(3e-3, 0.1), budget=18)
+    assert {trial.point.head_lr for trial in outcome.trials} - set(HEAD_LRS) == {5.5, 0.55}
+    assert outcome.chosen.point == Point(3e-3, 0.1)
+
+
+@given(st.lists(st.integers(-40, 8), min_size=2, max_size=8, unique=True), st.integers(0, 40))
+def test_new_values_are_distinct_and_leave_no_gap_wider_than_the_widest_was(exponents, count):
+    values = [2.0**e for e in exponents]
+    new = between(values, count)
+    together = sorted({*values, *new})
+    assert len(together) == len(values) + count
+    assert (together[0], together[-1]) == (min(values), max(values))
+    gaps = lambda row: [high / low for low, high in zip(row, row[1:], strict=False)]  # noqa: E731
+    assert max(gaps(together)) <= max(gaps(sorted(values)))
+    if count >= len(values) - 1:
+        assert max(gaps(together)) < max(gaps(sorted(values)))
+
+
 @pytest.mark.parametrize(
-    ('mode', 'rounds', 'size'), [('two-step', 1, 16), ('two-step', 2, 31), ('tied', 1, 10), ('head-only', 1, 7)]
+    ('plan', 'total'),
+    [
+        (dict(mode='tied', feature_lrs=(0.1, 0.01)), 2),
+        (dict(mode='head-only', head_lrs=(0.1, 0.01, 1.0)), 3),
+        (dict(mode='two-step', feature_lrs=(0.1, 0.01), head_lrs=(0.1, 1.0)), 3),
+        (dict(mode='two-step', head_lrs=(0.1, 0.3)), 12),
+    ],
 )
-def test_a_budget_is_never_exceeded_and_used_up_where_one_round_allows(budget, mode, rounds, size):
-    outcome, asked = run(plan_steps(mode, rounds=rounds), smooth(1e-3, 0.1) if mode != 'head-only' else lambda p: -p.head_lr,
-                         budget=budget)  # fmt: skip
-    assert len(asked) == len(outcome.trials) <= budget
-    if rounds == 1:
-        assert len(asked) == min(budget, size)
-    assert {number for number, _ in asked} >= ({1, 2} if mode == 'two-step' else {1})
+def test_given_lists_that_are_shorter_than_the_budget_are_refused(plan, total):
+    assert len(run(plan_steps(**plan), smooth(0.1, 0.1) if plan['mode'] == 'two-step' else lambda p: 0.0, total)[1]) == total
+    with pytest.raises(ValueError, match=f'--budget {total + 1} asks for more trials than the {total} that the given rates make'):
+        run(plan_steps(**plan), lambda p: 0.0, total + 1)
+
+
+def test_given_lists_in_two_rounds_may_leave_some_of_the_budget_and_say_so():
+    steps = plan_steps('two-step', (0.1, 0.01), (1.0, 0.1), rounds=2)
+    outcome, asked = run(steps, smooth(0.1, 1.0), budget=6)
+    assert len(asked) == 3
+    assert outcome.notes[-1] == '3 trials of a budget of 6: later rounds met rates that were tried before.'
 
 
 def test_tied_and_head_only_points():

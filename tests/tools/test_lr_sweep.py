@@ -68,9 +68,18 @@ def test_tied_rates_within_a_budget(config, monkeypatch, capsys):
     assert 'test-set tuning' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('method', [['--tied'], ['--tied', 'lp-ft'], ['--head-only'], []], ids=' '.join)
+@pytest.mark.parametrize('budget', [8, 14])
+def test_every_method_gets_the_budget(config, monkeypatch, method, budget):
+    record = dict(diverged=False, results=dict(mIoU=10.0), minutes=0.0)
+    monkeypatch.setattr(trial_run, 'run_trial', lambda *_: record)
+    assert sweep(config, monkeypatch, *method, '--budget', budget)['trials_run'] == budget
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
+        (['--tied', '--feature-lrs', 0.1, 0.01, '--budget', 3], '--budget 3 asks for more trials than the 2 that the given'),
         (['--budget', 1], '--budget 1 is below one trial for each of the 2 steps'),
         (['--head-lrs', -1], 'head_lrs must be distinct positive numbers'),
         (['--jobs', 0], '--jobs must be 1 or more'),
