@@ -1,0 +1,112 @@
+"""Candidates of each architecture, counted by hand."""
+
+import pytest
+import timm
+import torch
+from diffusers import UNet2DConditionModel
+from mmseg.models.backbones import VisionTransformer
+from torch import nn
+
+from mmseg_dafm.fisher.candidates import (
+    RULES,
+    Rule,
+    block_paths,
+    candidate_tensors,
+    find_candidates,
+    parameter_count,
+)
+from mmseg_dafm.fisher.feature_shift import default_positions, prefix_tokens
+
+TINY = dict(depth=2, embed_dim=32, num_heads=2, num_classes=0)
+
+
+def kinds(backbone, **options):
+    """Weights of each kind."""
+    found = {}
+    tensors = candidate_tensors(backbone, candidates := find_candidates(backbone, **options))
+    for c in candidates:
+        found[c.kind] = found.get(c.kind, 0) + (c.rows[1] - c.rows[0]) * tensors[c.parameter][0].numel()
+    return found
+
+
+@pytest.mark.parametrize('name', ['vit_small_patch14_dinov2', 'vit_small_patch14_reg4_dinov2', 'vit_small_patch16_dinov3',
+                                  'vit_base_patch16_clip_224', 'vit_base_patch16_224.mae'])  # fmt: skip
+def test_timm_vits(name):
+    vit = timm.create_model(name, **TINY)
+    assert kinds(vit) == dict(q=2 * 32 * 32, k=2 * 32 * 32, v=2 * 32 * 32, ffn=2 * 2 * 32 * 128)
+    assert block_paths(find_candidates(vit)) == ['blocks.0', 'blocks.1']
+
+
+def test_swiglu_and_separate_projections():
+    eva = timm.create_model('eva02_large_patch14_224', **TINY)
+    hidden = eva.blocks[0].mlp.fc2.in_features
+    assert kinds(eva) == dict(q=2048, k=2048, v=2048, ffn=2 * 3 * 32 * hidden)
+    giant = timm.create_model('vit_giant_patch14_dinov2', **TINY)
+    assert kinds(giant)['ffn'] == sum(p.numel() for n, p in giant.named_parameters() if '.mlp.' in n and n.endswith('weight'))
+
+
+def test_sam_and_mmseg_and_multihead_attention():
+    sam = timm.create_model('samvit_base_patch16', depth=2, embed_dim=32, num_heads=2, global_attn_indexes=(1,))
+    assert kinds(sam)['q'] == 2048
+    ours = VisionTransformer(img_size=32, num_layers=2, embed_dims=32, num_heads=2, mlp_ratio=4)
+    assert kinds(ours) == dict(q=2048, k=2048, v=2048, ffn=2 * 2 * 32 * 128)
+    plain = nn.TransformerEncoder(nn.TransformerEncoderLayer(32, 2, 64), 2)
+    assert kinds(plain) == dict(q=2048, k=2048, v=2048, ffn=2 * 2 * 32 * 64)
+
+
+def test_unet_of_diffusers():
+    unet = UNet2DConditionModel(
+        sample_size=8, block_out_channels=(32, 32), down_block_types=('CrossAttnDownBlock2D', 'DownBlock2D'),
+        up_block_types=('UpBlock2D', 'CrossAttnUpBlock2D'), cross_attention_dim=24, attention_head_dim=4, layers_per_block=1,
+    )  # fmt: skip
+    found = kinds(unet)
+    assert found['q'] == found['k'] * 2 * 32 // (32 + 24)
+    assert found['ffn'] == sum(p.numel() for n, p in unet.named_parameters() if '.ff.net' in n and n.endswith('weight'))
+    assert all('transformer_blocks' in path for path in block_paths(find_candidates(unet)))
+
+
+def test_vit_large_is_the_papers_budget():
+    with torch.device('meta'):
+        vit = timm.create_model('vit_large_patch14_dinov2', img_size=512, patch_size=16, num_classes=0)
+    # 15.21 M of the printed 304.20 M; timm has no mask token of 1,024
+    assert parameter_count(vit) + 1024 == 304_199_680
+    assert sum(kinds(vit).values()) == 276_824_064
+    assert default_positions(24) == ('embedding', 7, 11, 15)
+
+
+def test_rows_of_a_fused_projection():
+    vit = timm.create_model('vit_tiny_patch16_224', **TINY)
+    rows = {c.kind: c.rows for c in find_candidates(vit) if c.parameter == 'blocks.1.attn.qkv.weight'}
+    assert rows == dict(q=(0, 32), k=(32, 64), v=(64, 96))
+
+
+def test_options():
+    vit = timm.create_model('vit_tiny_patch16_224', **TINY)
+    assert set(kinds(vit, kinds=['v'])) == {'v'}
+    assert kinds(vit, include_bias=True)['q'] == 2 * (32 * 32 + 32)
+    with pytest.raises(ValueError, match="kinds='qk' must be a list"):
+        find_candidates(vit, kinds='qk')
+    with pytest.raises(ValueError, match="\\['o'\\] must be a list"):
+        find_candidates(vit, kinds=['o'])
+
+
+def test_a_rule_of_ones_own_and_no_candidates():
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mixer = nn.Linear(4, 12)
+
+    net = nn.Sequential(nn.Conv2d(3, 3, 1))
+    net.layers = nn.ModuleList([Block()])
+    with pytest.raises(ValueError, match=r"called \['0.weight', 'layers.0.mixer.weight'\]: add a Rule"):
+        find_candidates(net)
+    found = find_candidates(net, rules=(*RULES, Rule(r'mixer\.{leaf}', ('q', 'k', 'v'))))
+    assert [c.rows for c in found] == [(0, 4), (4, 8), (8, 12)]
+    with pytest.raises(ValueError, match='do not split into 5 equal parts'):
+        find_candidates(net, rules=[Rule(r'mixer\.{leaf}', ('q', 'k', 'v', 'q', 'k'))])
+
+
+def test_prefix_tokens():
+    assert prefix_tokens(timm.create_model('vit_small_patch14_reg4_dinov2', **TINY)) == 5
+    assert prefix_tokens(VisionTransformer(img_size=32, num_layers=1, embed_dims=32, num_heads=2)) == 1
+    assert prefix_tokens(nn.Linear(2, 2)) == 0

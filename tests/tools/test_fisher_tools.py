@@ -1,0 +1,93 @@
+"""estimate_dr_fim, plot_sensitivity and compare_scores, as a user runs them."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from mmseg_dafm.fisher.score_file import load_fisher
+from tests.hooks.fisher_run import config, train
+from tests.processes import ROOT
+
+
+@pytest.fixture(scope='module')
+def warm(tmp_path_factory):
+    """A config file and a checkpoint whose head is warmed up."""
+    folder = tmp_path_factory.mktemp('warm')
+    cfg = config(folder / 'run', iterations=3)
+    train(cfg)
+    cfg.custom_imports = dict(imports=['mmseg_dafm'])
+    cfg.dump(folder / 'config.py')
+    return folder, folder / 'config.py', folder / 'run' / 'iter_2.pth'
+
+
+def tool(name, *arguments):
+    command = [sys.executable, '-W', 'ignore', str(ROOT / 'tools' / name), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope='module')
+def halves(warm):
+    folder, cfg, checkpoint = warm
+    files = [folder / f'half{i}.safetensors' for i in range(2)]
+    for i, file in enumerate(files):
+        done = tool('estimate_dr_fim.py', cfg, checkpoint, '--out', file, '--part', f'{i}/2', '--options', 'images=4')
+        assert done.returncode == 0, done.stderr
+    return files
+
+
+def test_offline_estimation_is_the_hooks(warm):
+    folder, cfg, checkpoint = warm
+    out = folder / 'scores.safetensors'
+    done = tool('estimate_dr_fim.py', cfg, checkpoint, '--out', out)
+    assert '6 images, plain, path batch' in done.stdout, done.stderr
+    ours, hooks = load_fisher(out), load_fisher(folder / 'run' / 'dr_fim.safetensors')
+    assert ours.meta['weights'] == hooks.meta['weights']
+    for name, F in hooks.clean.items():
+        assert (ours.clean[name] - F).abs().max() < 1e-5 * F.max()
+
+
+def test_comparison(halves, tmp_path):
+    done = tool('analysis_tools/compare_scores.py', *halves, '--criteria', 'F', 'dF', '--out', tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 'null: half0 against half1' in done.stdout
+    record = json.loads((tmp_path / 'overlap.json').read_text())
+    pairs = {(each['first'], each['second']): each for each in record['agreements']}
+    assert set(pairs) == {('half0 F', 'half0 dF'), ('half1 F', 'half1 dF'), ('half0 F', 'half1 F'), ('half0 dF', 'half1 dF')}
+    assert 0 < pairs['half0 F', 'half1 F']['jaccard'] < 1
+    assert (tmp_path / 'overlap.png').stat().st_size > 5000
+
+
+def test_picture(halves, tmp_path):
+    out = tmp_path / 'map.png'
+    done = tool('analysis_tools/plot_sensitivity.py', halves[0], '--out', out)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(out.with_suffix('.json').read_text())
+    assert set(record['parts']) == {'rank', 'F', 'dF'}
+    assert out.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['{cfg}', 'none.pth', '--out', 'x'], 'none.pth does not exist'),
+        (['none.py', '{checkpoint}', '--out', 'x'], 'none.py does not exist'),
+        (['{cfg}', '{checkpoint}', '--out', 'x', '--options', 'imges=3'], "unexpected keyword argument 'imges'"),
+        (['{cfg}', '{checkpoint}', '--out', 'x', '--part', '2/2'], 'must be \\(i, n\\)'),
+    ],
+)
+def test_bad_input(warm, arguments, message):
+    _, cfg, checkpoint = warm
+    done = tool('estimate_dr_fim.py', *(a.format(cfg=cfg, checkpoint=checkpoint) for a in arguments))
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith('error: ')
+    assert re.search(message, done.stderr), done.stderr
+
+
+def test_files_that_are_no_scores(warm):
+    for name in ('compare_scores', 'plot_sensitivity'):
+        done = tool(f'analysis_tools/{name}.py', warm[2])
+        assert done.returncode == 1
+        assert 'no whole safetensors file' in done.stderr
