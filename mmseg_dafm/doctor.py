@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mmseg_dafm.doctor_checks import Check, environment_checks
-from mmseg_dafm.doctor_files import check_config_files, check_data_root, check_hub_cache, check_model_dir
+from mmseg_dafm.doctor_data import DATA_LAYOUTS, check_data_root
+from mmseg_dafm.doctor_files import check_config_files, check_hub_cache, check_model_dir
 
 
 def collect(model_dirs: Sequence[str], data_roots: dict[str, str], configs: Sequence[str]) -> list[Check]:
@@ -22,9 +23,9 @@ def collect(model_dirs: Sequence[str], data_roots: dict[str, str], configs: Sequ
         checks += [check for path in model_dirs for check in check_model_dir(path)]
     else:
         checks += check_hub_cache()
-    for name, variable in (('cityscapes', 'CITYSCAPES_ROOT'), ('acdc', 'ACDC_ROOT')):
+    for name in DATA_LAYOUTS:
         if name not in data_roots:
-            checks += check_data_root(name, os.environ.get(variable, f'data/{name}'), required=False)
+            checks += check_data_root(name, os.environ.get(f'{name.upper()}_ROOT', f'data/{name}'), required=False)
     checks += [check for name, root in data_roots.items() for check in check_data_root(name, root)]
     return checks + [check for path in configs for check in check_config_files(path)]
 
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog='python -m mmseg_dafm.doctor', description=__doc__)
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
     parser.add_argument('--model-dir', nargs='+', default=[], help='local folders of Stable Diffusion or CLIP')
-    parser.add_argument('--data-root', nargs='+', default=[], metavar='NAME=FOLDER', help='cityscapes=... acdc=...')
+    parser.add_argument('--data-root', nargs='+', default=[], metavar='NAME=FOLDER', help=f'of {sorted(DATA_LAYOUTS)}')
     parser.add_argument('--config', nargs='+', default=[], help='configs whose files must all exist')
     args = parser.parse_args(arguments)
     try:

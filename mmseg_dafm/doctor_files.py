@@ -1,76 +1,10 @@
-"""Checks of what lies on disk: model folders, data roots, and the files that a config names."""
+"""Checks of what lies on disk: model folders, and the files that a config names."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from mmseg_dafm.doctor_checks import Check, import_error, installed, numbers
-
-# Name -> (image pattern, image folder and suffix, label folder and suffix); labels hold ids 0-18 and 255.
-DATA_LAYOUTS = {
-    'cityscapes': ('leftImg8bit/{split}/*/*_leftImg8bit.png', ('leftImg8bit', 'gtFine'),
-                   ('_leftImg8bit.png', '_gtFine_labelTrainIds.png'), ('train', 'val')),
-    'acdc': ('rgb_anon/*/{split}/*/*_rgb_anon.png', ('rgb_anon', 'gt'),
-             ('_rgb_anon.png', '_gt_labelTrainIds.png'), ('val',)),
-}  # fmt: skip
-LABEL_FIX = {
-    'cityscapes': 'unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip there and write the *_labelTrainIds.png '
-    "with cityscapesscripts' createTrainIdLabelImgs.py",
-    'acdc': 'unpack rgb_anon_trainvaltest.zip and gt_trainval.zip there',
-}
-
-
-def check_data_root(name: str, root: str, required: bool = True) -> Iterator[Check]:
-    """Count images with labels in each split and decode one pair.
-
-    Args:
-        name: A key of `DATA_LAYOUTS`.
-        root: The data set's folder.
-        required: Whether the exit code depends on it.
-
-    Yields:
-        One check per split.
-
-    Raises:
-        ValueError: If the name is unknown.
-    """
-    if name not in DATA_LAYOUTS:
-        raise ValueError(f'--data-root {name}={root}: known data sets are {sorted(DATA_LAYOUTS)}')
-    pattern, folders, suffixes, splits = DATA_LAYOUTS[name]
-    for split in splits:
-        images = sorted(Path(root).expanduser().glob(pattern.format(split=split)))
-        labels = [_label_of(image, folders, suffixes) for image in images]
-        pairs = [(image, label) for image, label in zip(images, labels, strict=True) if label.is_file()]
-        found = f'{len(images)} images, {len(pairs)} with labels'
-        problem = _pair_problem(*pairs[0]) if pairs else None
-        good = bool(images) and len(pairs) == len(images) and problem is None
-        needed = f'{pattern.format(split=split)} and as many labels *{suffixes[1]} with ids 0-18 and 255'
-        yield Check(f'{name} {split} in {root}', problem or found, needed, good, required, LABEL_FIX[name])
-
-
-def _label_of(image: Path, folders: tuple[str, str], suffixes: tuple[str, str]) -> Path:
-    parts = list(image.parts)
-    # The data root itself may contain the folder's name; the layout's folder is the last one.
-    index = len(parts) - 1 - parts[::-1].index(folders[0])
-    parts[index] = folders[1]
-    return Path(*parts[:-1], image.name.removesuffix(suffixes[0]) + suffixes[1])
-
-
-def _pair_problem(image: Path, label: Path) -> str | None:
-    try:
-        with Image.open(image) as picture:
-            size = picture.size
-        with Image.open(label) as picture:
-            ids = np.asarray(picture)
-    except OSError as error:
-        return f'cannot be read: {error}'
-    if ids.shape != size[::-1]:
-        return f'{label.name} has shape {ids.shape}, its image {size[::-1]}'
-    wrong = sorted({int(value) for value in np.unique(ids)} - set(range(19)) - {255})
-    return f'{label.name} holds ids {wrong[:8]}' if wrong else None
 
 
 def check_model_dir(path: str) -> Iterator[Check]:

@@ -40,7 +40,8 @@ def data_sets(dataset: Mapping) -> list[str]:
     def visit(node: Mapping) -> None:
         if isinstance(node.get('type'), str):
             prefix = (node.get('data_prefix') or {}).get('img_path')
-            details = [node.get('domain'), node.get('source'), prefix, node.get('sequences'), node.get('conditions')]
+            domain, source, split, *others = map(node.get, ('domain', 'source', 'split', 'sequences', 'conditions'))
+            details = [domain, source, split, 'half' if node.get('half') else None, prefix, *others]
             details = ['+'.join(d) if isinstance(d, (list, tuple)) else d for d in details if d]
             names.append(f'{node["type"]}({", ".join(map(str, details))})' if details else node['type'])
 
@@ -68,7 +69,10 @@ def describe_test(cfg: Mapping, stage: str = 'test', experiment: str | None = No
     test_cfg = model.get('test_cfg') or (model.get('module') or {}).get('test_cfg') or {}
     nodes = list(walk(pipelines(dataset)))
     resizes = [node for node in nodes if str(node.get('type', '')).endswith('Resize')]
-    scales = sorted({str(node.get('scale') or node.get('scale_factor')) for node in resizes})
+    scales = {str(node.get('scale') or node.get('scale_factor')) for node in resizes}
+    # DomainResize
+    scales |= {f'{name} {tuple(scale)}' for node in resizes for name, scale in (node.get('domains') or {}).items()}
+    scales = sorted(scales)
     known = bool(cfg)
     return {
         'config': re.sub(r'_\d{8}_\d{6}$', '', experiment) if experiment else UNKNOWN,

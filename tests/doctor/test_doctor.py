@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from mmseg_dafm import doctor, doctor_checks, doctor_files
+from mmseg_dafm import doctor, doctor_checks, doctor_data, doctor_files
 
 
 def write_cityscapes(root, split, count=2, label=0, size=(8, 4), labelled=True):
@@ -73,9 +73,9 @@ def test_too_new_classic_mmcv_is_found(monkeypatch):
 def test_complete_cityscapes(tmp_path):
     for split in ('train', 'val'):
         write_cityscapes(tmp_path, split)
-    checks = list(doctor_files.check_data_root('cityscapes', str(tmp_path)))
+    checks = list(doctor_data.check_data_root('cityscapes', str(tmp_path)))
     assert [check.ok for check in checks] == [True, True]
-    assert checks[0].found == '2 images, 2 with labels'
+    assert checks[0].found == '2 images, 2 with labels, 2 opened'
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_complete_cityscapes(tmp_path):
 )
 def test_faulty_cityscapes(tmp_path, fields, found):
     write_cityscapes(tmp_path, 'train', **fields)
-    check = next(doctor_files.check_data_root('cityscapes', str(tmp_path)))
+    check = next(doctor_data.check_data_root('cityscapes', str(tmp_path)))
     assert not check.ok
     assert found in check.found
     assert 'createTrainIdLabelImgs' in check.fix
@@ -103,9 +103,66 @@ def test_acdc_layout(tmp_path):
             path.parent.mkdir(parents=True)
         Image.new('RGB', (8, 4)).save(image)
         Image.fromarray(np.full((4, 8), 18, np.uint8)).save(label)
-    (check,) = doctor_files.check_data_root('acdc', str(tmp_path))
+    (check,) = doctor_data.check_data_root('acdc', str(tmp_path))
     assert check.ok
-    assert check.found == '2 images, 2 with labels'
+    assert check.found == '2 images, 2 with labels, 2 opened'
+
+
+def write_pair(image, label, ids=18, size=(8, 4), label_size=None):
+    """Write an image and a label of one id; sizes are (width, height)."""
+    for path in (image, label):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new('RGB', size).save(image)
+    Image.fromarray(np.full((label_size or size)[::-1], ids, np.uint8)).save(label)
+
+
+BDD = ('images/10k/val/{}.jpg', 'labels/sem_seg/masks/val/{}.png')
+LAYOUTS = {
+    'gtav': [('images/{}.png', 'labels/{}_labelTrainIds.png')],
+    'bdd100k': [BDD, ('seg/images/val/{}.jpg', 'seg/labels/val/{}_train_id.png')],
+    'mapillary': [
+        ('half/validation/images/{}.jpg', 'half/validation/train_ids/{}.png'),
+        ('validation/images/{}.jpg', 'validation/train_ids/{}.png'),
+    ],
+}
+
+
+@pytest.mark.parametrize(('name', 'number'), [(name, i) for name, found in LAYOUTS.items() for i in range(len(found))])
+def test_layouts_of_the_generalisation_sets(tmp_path, name, number):
+    image, label = LAYOUTS[name][number]
+    size = (1280, 720) if name == 'bdd100k' else (8, 4)
+    for i in range(23):
+        write_pair(tmp_path / image.format(i), tmp_path / label.format(i), size=size)
+    (check,) = doctor_data.check_data_root(name, str(tmp_path))
+    assert check.ok, check.found
+    assert check.found == '23 images, 23 with labels, 10 opened'
+    # the samples reach beyond the first ten
+    write_pair(tmp_path / image.format(5), tmp_path / label.format(5), ids=33, size=size)
+    (check,) = doctor_data.check_data_root(name, str(tmp_path))
+    assert '5' in check.found.split()[0]
+    assert 'holds ids [33]' in check.found
+    (tmp_path / label.format(5)).unlink()
+    assert next(doctor_data.check_data_root(name, str(tmp_path))).found.startswith('23 images, 22 with labels')
+
+
+@pytest.mark.parametrize(
+    ('size', 'label_size', 'found'),
+    [
+        ((720, 1280), (720, 1280), 'a.jpg is 720 x 1280, expected 1280 x 720 (turned by 90 degrees)'),
+        ((1280, 720), (720, 1280), 'a.png has shape (1280, 720), its image (720, 1280) (turned by 90 degrees)'),
+        ((640, 360), (640, 360), 'a.jpg is 640 x 360, expected 1280 x 720'),
+    ],
+)
+def test_turned_images_of_bdd100k(tmp_path, size, label_size, found):
+    write_pair(tmp_path / BDD[0].format('a'), tmp_path / BDD[1].format('a'), size=size, label_size=label_size)
+    (check,) = doctor_data.check_data_root('bdd100k', str(tmp_path))
+    assert not check.ok
+    assert check.found == found
+
+
+def test_the_remedy_names_the_folder(tmp_path):
+    (check,) = doctor_data.check_data_root('gtav', str(tmp_path))
+    assert check.fix.endswith(f'python tools/dataset_converters/gtav.py {tmp_path}')
 
 
 def test_model_folders(tmp_path):
@@ -145,7 +202,7 @@ def test_exit_code_follows_required_checks(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ('root', 'message'), [('cityscapes', 'takes NAME=FOLDER'), ('kitti=/x', "known data sets are ['acdc', 'cityscapes']")]
+    ('root', 'message'), [('cityscapes', 'takes NAME=FOLDER'), ('kitti=/x', "known data sets are ['acdc', 'bdd100k'")]
 )
 def test_bad_arguments(capsys, root, message):
     with pytest.raises(SystemExit):

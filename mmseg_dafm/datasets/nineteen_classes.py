@@ -1,0 +1,88 @@
+"""The 19 classes of Cityscapes, and how the ids of GTAV and of Mapillary Vistas map to them.
+
+Every id that is not named here is ignored (255). BDD100K's semantic labels and ACDC's ``labelTrainIds`` are in these classes
+already.
+
+Sources: cityscapesscripts, ``helpers/labels.py`` (ids and train ids; GTAV's labels use the same ids, and 34 for licence plates);
+Mapillary Vistas, ``config_v1.2.json`` (names and order of the 65 classes, and 65 for what is not labelled). Vistas has no
+official mapping: ``'rein'`` is what the converter of openseg.pytorch and Rein arrives at by comparing names, and Rein's numbers
+are on it; ``'hrda'`` is that of HRDA's domain generalisation code, which takes fewer classes.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+CLASSES = (
+    'road', 'sidewalk', 'building', 'wall', 'fence', 'pole', 'traffic light', 'traffic sign', 'vegetation', 'terrain', 'sky',
+    'person', 'rider', 'car', 'truck', 'bus', 'train', 'motorcycle', 'bicycle',
+)  # fmt: skip
+IGNORED = 255
+
+# Ids of Cityscapes' labelIds files in the order of CLASSES.
+CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+# Known ids of GTAV's label files.
+GTAV_NUM_IDS = 35
+
+# Vistas v1.2: class -> its ids. Curbs count as sidewalk in both mappings.
+_BOTH = {
+    'road': {13: 'Road', 24: 'Lane Marking - General'},
+    'sidewalk': {2: 'Curb', 15: 'Sidewalk'},
+    'building': {17: 'Building'},
+    'wall': {6: 'Wall'},
+    'fence': {3: 'Fence'},
+    'pole': {45: 'Pole', 47: 'Utility Pole'},
+    'traffic light': {48: 'Traffic Light'},
+    'traffic sign': {50: 'Traffic Sign (Front)'},
+    'vegetation': {30: 'Vegetation'},
+    'terrain': {29: 'Terrain'},
+    'sky': {27: 'Sky'},
+    'person': {19: 'Person'},
+    'rider': {20: 'Bicyclist', 21: 'Motorcyclist', 22: 'Other Rider'},
+    'car': {55: 'Car'},
+    'truck': {61: 'Truck'},
+    'bus': {54: 'Bus'},
+    'train': {58: 'On Rails'},
+    'motorcycle': {57: 'Motorcycle'},
+    'bicycle': {52: 'Bicycle'},
+}
+_MORE = {
+    'rein': {
+        'road': {7: 'Bike Lane', 8: 'Crosswalk - Plain', 10: 'Parking', 14: 'Service Lane', 23: 'Lane Marking - Crosswalk'},
+        'sidewalk': {9: 'Curb Cut', 11: 'Pedestrian Area'},
+        'pole': {44: 'Street Light'},
+        'traffic sign': {46: 'Traffic Sign Frame', 49: 'Traffic Sign (Back)'},
+    },
+    'hrda': {'road': {41: 'Manhole'}},
+}
+MAPILLARY_MAPPINGS = tuple(_MORE)
+MAPILLARY_NUM_IDS = 66
+
+
+def mapillary_names(mapping: str = 'rein') -> dict[str, dict[int, str]]:
+    """Class -> ids of Vistas v1.2 with their names.
+
+    Raises:
+        ValueError: ``mapping`` is unknown.
+    """
+    if mapping not in MAPILLARY_MAPPINGS:
+        raise ValueError(f'the mapping of Mapillary Vistas must be one of {MAPILLARY_MAPPINGS}, got {mapping!r}.')
+    return {name: {**ids, **_MORE[mapping].get(name, {})} for name, ids in _BOTH.items()}
+
+
+def gtav_table() -> np.ndarray:
+    """Train id of each id of GTAV's label files, (35,) uint8."""
+    return lookup_table({old: new for new, old in enumerate(CITYSCAPES_IDS)}, GTAV_NUM_IDS)
+
+
+def mapillary_table(mapping: str = 'rein') -> np.ndarray:
+    """Train id of each id of Vistas v1.2, (66,) uint8."""
+    ids = {old: CLASSES.index(name) for name, olds in mapillary_names(mapping).items() for old in olds}
+    return lookup_table(ids, MAPILLARY_NUM_IDS)
+
+
+def lookup_table(ids: Mapping[int, int], num_ids: int) -> np.ndarray:
+    """Turn ``old id -> train id`` into an array that an array of old ids indexes; other ids are ignored."""
+    table = np.full(num_ids, IGNORED, np.uint8)
+    table[list(ids)] = list(ids.values())
+    return table
