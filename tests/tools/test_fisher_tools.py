@@ -1,7 +1,7 @@
 """estimate_dr_fim, plot_sensitivity and compare_scores, as a user runs them."""
 
 import json
-import re
+import runpy
 import subprocess
 import sys
 
@@ -69,25 +69,30 @@ def test_picture(halves, tmp_path):
     assert out.stat().st_size > 10_000
 
 
+def refused(name, arguments, monkeypatch):
+    """What a tool says when it ends with an error; run in this process, which is quicker than a new one."""
+    monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
+    return str(end.value)
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
         (['{cfg}', 'none.pth', '--out', 'x'], 'none.pth does not exist'),
         (['none.py', '{checkpoint}', '--out', 'x'], 'none.py does not exist'),
         (['{cfg}', '{checkpoint}', '--out', 'x', '--options', 'imges=3'], "unexpected keyword argument 'imges'"),
-        (['{cfg}', '{checkpoint}', '--out', 'x', '--part', '2/2'], 'must be \\(i, n\\)'),
+        (['{cfg}', '{checkpoint}', '--out', 'x', '--part', '2/2'], 'must be (i, n)'),
     ],
 )
-def test_bad_input(warm, arguments, message):
+def test_bad_input(warm, arguments, message, monkeypatch):
     _, cfg, checkpoint = warm
-    done = tool('estimate_dr_fim.py', *(a.format(cfg=cfg, checkpoint=checkpoint) for a in arguments))
-    assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith('error: ')
-    assert re.search(message, done.stderr), done.stderr
+    said = refused('estimate_dr_fim.py', [a.format(cfg=cfg, checkpoint=checkpoint) for a in arguments], monkeypatch)
+    assert said.startswith('error: ')
+    assert message in said
 
 
-def test_files_that_are_no_scores(warm):
-    for name in ('compare_scores', 'plot_sensitivity'):
-        done = tool(f'analysis_tools/{name}.py', warm[2])
-        assert done.returncode == 1
-        assert 'no whole safetensors file' in done.stderr
+@pytest.mark.parametrize('name', ['compare_scores', 'plot_sensitivity'])
+def test_files_that_are_no_scores(warm, name, monkeypatch):
+    assert 'no whole safetensors file' in refused(f'analysis_tools/{name}.py', [warm[2]], monkeypatch)
