@@ -107,6 +107,8 @@ class FisherTuneHook(Hook):
                 f'FisherTuneHook needs optim_wrapper.type FisherTuneOptimWrapper or FisherTuneAmpOptimWrapper, '
                 f'got {type(wrapper).__name__}.'
             )
+        if getattr(wrapper.backbone, 'frozen', False) is True:
+            raise ValueError('FisherTuneHook: the backbone has frozen=True and would never learn: remove it, the hook freezes.')
         if runner.max_iters <= self.warmup_iters:
             raise ValueError(
                 f'FisherTuneHook: warmup_iters={self.warmup_iters} leaves nothing of max_iters={runner.max_iters} to tune the '

@@ -227,6 +227,13 @@ def test_another_optimizer_wrapper_is_refused(tmp_path):
         train(cfg)
 
 
+def test_a_frozen_backbone_is_refused(tmp_path):
+    cfg = config(tmp_path)
+    cfg.model.backbone.frozen = True
+    with pytest.raises(ValueError, match='has frozen=True and would never learn'):
+        train(cfg)
+
+
 def test_growth_within_an_accumulated_step_is_refused(tmp_path):
     with pytest.raises(ValueError, match='multiples of optim_wrapper.accumulative_counts=4'):
         train(config(tmp_path, optim_wrapper=dict(accumulative_counts=4)))
