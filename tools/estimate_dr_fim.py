@@ -20,7 +20,8 @@ from mmengine.registry import init_default_scope
 
 from mmseg_dafm.config_check import check_config
 from mmseg_dafm.fisher.candidates import candidate_tensors, find_candidates
-from mmseg_dafm.fisher.score_file import fingerprint, save_fisher
+from mmseg_dafm.fisher.fingerprint import fingerprint
+from mmseg_dafm.fisher.score_file import save_fisher
 from mmseg_dafm.fisher.scores import DomainFisher
 from mmseg_dafm.hooks.fisher_estimation import Estimation
 from mmseg_dafm.rng import preserved_rng

@@ -1,6 +1,5 @@
 """Delta checkpoints: what training changed in a backbone, as (index, value), and every tensor outside of it."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mmseg_dafm.files import replacing
+from mmseg_dafm.fisher.fingerprint import fingerprint
 
 FORMAT = 'mmseg_dafm delta 1'
 # Integers of the same size: comparing these compares bits, so that NaN equals itself and -0 differs from 0.
@@ -59,12 +59,7 @@ def base_hash(state: Mapping[str, Tensor], module: str = 'backbone') -> str:
     if not names:
         roots = sorted({name.split('.')[0] for name in state})
         raise ValueError(f'the base has no tensors of the module {module!r}, only of {roots}: is it a checkpoint of a segmentor?')
-    digest = hashlib.sha256()
-    for name in names:
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}\n'.encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return fingerprint({name: state[name] for name in names})
 
 
 def _inside(state: Mapping[str, Tensor], module: str) -> list[str]:

@@ -57,6 +57,18 @@ def only_requires_grad(model: nn.Module, tensors: Mapping[str, nn.Parameter]) ->
             parameter.requires_grad_(flag)
 
 
+@contextmanager
+def test_mode(model: nn.Module) -> Iterator[None]:
+    """Test mode inside; every module's own mode again at exit."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
 def new_accumulators(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Zeros of the tensors' shapes: float32, or float64 for float64 tensors."""
     kind = {torch.float64: torch.float64}

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from mmseg_dafm.bn.across_ranks import world_size
 from mmseg_dafm.fisher.combine import damping_of
-from mmseg_dafm.fisher.diagonal import Losses, add_squares_by_loop, new_accumulators, only_requires_grad
+from mmseg_dafm.fisher.diagonal import Losses, add_squares_by_loop, new_accumulators, only_requires_grad, test_mode
 from mmseg_dafm.fisher.feature_shift import FeatureShift
 from mmseg_dafm.fisher.per_layer import LayerGradients, NotBatchable, add_squares_by_batch, agree
-from mmseg_dafm.fisher.perturb import StatisticsBank
 from mmseg_dafm.fisher.scores import DomainFisher
 from mmseg_dafm.fisher.sharing import Group, any_rank, plan, sum_over_ranks
 from mmseg_dafm.fisher.variational import LogPrecision, WeightNoise, posterior_width, prior_widths
@@ -109,7 +108,7 @@ class DomainFisherEstimator:
         Raises:
             ValueError: If F is not finite or zero, or ``path='batch'`` does not apply.
         """
-        with _test_mode(self.model):
+        with test_mode(self.model):
             self.measure_spreads()
             used = self.choose_path()
             estimate = self._sgvb if self.estimator == 'sgvb' else self._squares
@@ -129,9 +128,7 @@ class DomainFisherEstimator:
         with torch.no_grad(), self.shift.measuring():
             for (_, ids), samples in self._samples(self._share(self.bank_images)[0], 'feature statistics'):
                 self.losses(samples, self._seeds(ids))
-        if world_size() > 1:
-            # a rank without images has no banks yet; the number of channels is the others'
-            self._join_banks()
+        self.shift.join_ranks(self.device)
         self.shift.set_spreads()
 
     def choose_path(self) -> str:
@@ -273,28 +270,3 @@ class DomainFisherEstimator:
 
     def _seed(self, number: int, purpose: int) -> int:
         return (self.seed * 3 + purpose) * 10**7 + number
-
-    def _join_banks(self) -> None:
-        banks = self.shift.banks
-        sizes = torch.zeros(len(self.shift.positions), device=self.device)
-        for place, position in enumerate(self.shift.positions):
-            if position in banks:
-                sizes[place] = banks[position].sums.shape[-1]
-        torch.distributed.all_reduce(sizes, op=torch.distributed.ReduceOp.MAX)
-        for size, position in zip(sizes.int().tolist(), self.shift.positions, strict=True):
-            bank = banks.setdefault(position, StatisticsBank())
-            if bank.sums is None:
-                bank.sums = torch.zeros(3, 2, size, dtype=torch.float64, device=self.device)
-            sum_over_ranks([bank.sums])
-
-
-@contextmanager
-def _test_mode(model: nn.Module) -> Iterator[None]:
-    """Test mode inside; every module's own mode again at exit."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

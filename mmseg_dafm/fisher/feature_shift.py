@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmseg_dafm.bn.across_ranks import world_size
 from mmseg_dafm.fisher.perturb import StatisticsBank, perturb
+from mmseg_dafm.fisher.sharing import sum_over_ranks
 
 NOISES = ('channel', 'sample', 'batch')
 EMBEDDING = 'embedding'
@@ -77,6 +79,21 @@ class FeatureShift:
 
         with self._hooked(look):
             yield
+
+    def join_ranks(self, device: torch.device) -> None:
+        """Add up what all processes measured; one that saw no image takes the number of channels from the others."""
+        if world_size() == 1:
+            return
+        sizes = torch.zeros(len(self.positions), device=device)
+        for place, position in enumerate(self.positions):
+            if position in self.banks:
+                sizes[place] = self.banks[position].sums.shape[-1]
+        torch.distributed.all_reduce(sizes, op=torch.distributed.ReduceOp.MAX)
+        for size, position in zip(sizes.int().tolist(), self.positions, strict=True):
+            bank = self.banks.setdefault(position, StatisticsBank())
+            if bank.sums is None:
+                bank.sums = torch.zeros(3, 2, size, dtype=torch.float64, device=device)
+            sum_over_ranks([bank.sums])
 
     def set_spreads(self) -> None:
         """Turn what was measured into the spreads that :meth:`shifting` uses."""

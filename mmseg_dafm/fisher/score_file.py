@@ -1,29 +1,19 @@
 """Fisher information on disk: safetensors with everything that is needed to rank weights again by another criterion."""
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from mmseg_dafm.files import replacing
+from mmseg_dafm.fisher.fingerprint import fingerprint
 from mmseg_dafm.fisher.scores import DomainFisher
 
 FORMAT = 'mmseg_dafm.domain_fisher.1'
 CLEAN, SHIFTED, STRENGTHS = 'clean/', 'shifted/', 'strengths'
-
-
-def fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, shapes and bytes of tensors, in their order."""
-    digest = hashlib.sha256()
-    for name, tensor in tensors.items():
-        digest.update(f'{name} {tuple(tensor.shape)} {tensor.dtype}\n'.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def save_fisher(path: str | os.PathLike, fisher: DomainFisher, weights: str) -> None:

@@ -16,7 +16,8 @@ from mmseg_dafm.analysis.sensitivity import draw_sensitivity
 from mmseg_dafm.files import replacing
 from mmseg_dafm.fisher import schedule
 from mmseg_dafm.fisher.combine import coefficient
-from mmseg_dafm.fisher.score_file import check_belongs, fingerprint, load_fisher, save_fisher
+from mmseg_dafm.fisher.fingerprint import fingerprint
+from mmseg_dafm.fisher.score_file import check_belongs, load_fisher, save_fisher
 from mmseg_dafm.fisher.scores import CRITERIA, FISHER, DomainFisher, data_free_score, ranking, score
 from mmseg_dafm.fisher.sharing import from_first_rank
 from mmseg_dafm.fisher.summary import jaccard, summarise, table
