@@ -44,8 +44,8 @@ def parse_args() -> argparse.Namespace:
         '--feature-lrs', type=float, nargs='+', help="values of feature_lr, or of the tied rate (default: the paper's)"
     )
     parser.add_argument('--head-lrs', type=float, nargs='+', help="values of head_lr (default: the paper's and smaller)")
-    parser.add_argument('--fixed-head-lr', type=float, default=plan.FIXED_HEAD_LR, help='head_lr of step 1')
-    parser.add_argument('--rounds', type=int, default=1, help='how often the two steps alternate')
+    parser.add_argument('--fixed-head-lr', type=float, help=f'head_lr of step 1 (default: {plan.FIXED_HEAD_LR})')
+    parser.add_argument('--rounds', type=int, help='how often the two steps alternate (default: 1)')
     parser.add_argument('--budget', type=int, help='this many trials, the same for every method')
     parser.add_argument('--iters', type=int, help="length of a trial; the schedule shrinks with it (default: the config's)")
     parser.add_argument('--select', choices=['holdout', 'val'], default='holdout', help='val: tune on the test data')
@@ -56,6 +56,25 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--jobs', type=int, default=1, help='trials at the same time; GPUs are dealt out in turn')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, help='KEY=VALUE changes for all trials')
     return parser.parse_args()
+
+
+def check_mode(args: argparse.Namespace) -> None:
+    """Note the kind of the sweep, refuse options that it does not use, and fill in the defaults of the others.
+
+    Raises:
+        ValueError: Naming the options, or a rate that cannot be.
+    """
+    args.mode = 'tied' if args.tied else 'head-only' if args.head_only else 'two-step'
+    idle = {'tied': ['head_lrs', 'fixed_head_lr', 'rounds'], 'head-only': ['feature_lrs', 'fixed_head_lr', 'rounds']}
+    given = [f'--{name.replace("_", "-")}' for name in idle.get(args.mode, []) if getattr(args, name) is not None]
+    if given:
+        raise ValueError(f'--{args.mode} does not use {", ".join(given)}: leave it out, or sweep in two steps.')
+    args.fixed_head_lr = plan.FIXED_HEAD_LR if args.fixed_head_lr is None else args.fixed_head_lr
+    args.rounds = 1 if args.rounds is None else args.rounds
+    if not 0 < args.fixed_head_lr < math.inf:
+        raise ValueError(f'--fixed-head-lr must be a positive number, got {args.fixed_head_lr}.')
+    if args.jobs < 1:
+        raise ValueError(f'--jobs must be 1 or more, got {args.jobs}')
 
 
 def prepare(args: argparse.Namespace) -> tuple[Config, dict]:
@@ -104,13 +123,11 @@ def devices(jobs: int) -> 'queue.Queue[str]':
 
 
 def run(args: argparse.Namespace) -> None:
-    args.mode = 'tied' if args.tied else 'head-only' if args.head_only else 'two-step'
+    check_mode(args)
     steps = plan.plan_steps(args.mode, args.feature_lrs, args.head_lrs, args.rounds, tied=args.tied or 'ft')
     start = plan.Point(0.0, args.fixed_head_lr)
     if args.budget is not None:
         plan.check_budget(steps, start, args.budget)
-    if args.jobs < 1:
-        raise ValueError(f'--jobs must be 1 or more, got {args.jobs}')
     cfg, settings = prepare(args)
     # a config that cannot take these rates is refused before anything is trained
     trial_config.rate_options(cfg, start.moved(steps[0].axis, steps[0].values[0]))

@@ -80,6 +80,12 @@ def test_every_method_gets_the_budget(config, monkeypatch, method, budget):
     ('arguments', 'message'),
     [
         (['--tied', '--feature-lrs', 0.1, 0.01, '--budget', 3], '--budget 3 asks for more trials than the 2 that the given'),
+        (['--fixed-head-lr', -1], '--fixed-head-lr must be a positive number, got -1.0'),
+        (['--fixed-head-lr', 'nan'], '--fixed-head-lr must be a positive number, got nan'),
+        (['--tied', '--head-lrs', 0.1], '--tied does not use --head-lrs: leave it out'),
+        (['--head-only', '--feature-lrs', 0.1, '--rounds', 2], '--head-only does not use --feature-lrs, --rounds: leave it out'),
+        (['--tied', 'lp-ft', '--fixed-head-lr', 1.0], '--tied does not use --fixed-head-lr'),
+        (['--rounds', 0], '1 round or more'),
         (['--budget', 1], '--budget 1 is below one trial for each of the 2 steps'),
         (['--head-lrs', -1], 'head_lrs must be distinct positive numbers'),
         (['--jobs', 0], '--jobs must be 1 or more'),
