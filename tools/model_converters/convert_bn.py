@@ -15,13 +15,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
-from mmengine.runner.checkpoint import get_state_dict, load_checkpoint, save_checkpoint
+from mmengine.runner.checkpoint import CheckpointLoader, get_state_dict, load_state_dict, save_checkpoint
 from mmseg.registry import MODELS
 from torch import nn
 
 from mmseg_dafm import run_config
 from mmseg_dafm.analysis.bn_picture import draw_conversion
 from mmseg_dafm.bn.layers import within
+from mmseg_dafm.compat import load_local_checkpoint
 from mmseg_dafm.config_check import check_config
 from mmseg_dafm.files import replacing
 from mmseg_dafm.hooks.bn_conversion import MARK, BNConversionHook
@@ -47,7 +48,8 @@ def parse_args() -> argparse.Namespace:
 
 def hook_options(cfg: Config, args: argparse.Namespace) -> dict:
     """Options of the conversion: the command line's, then those of the config's BNConversionHook."""
-    hooks = [hook for hook in cfg.get('custom_hooks') or [] if hook.get('type') == 'BNConversionHook']
+    # outside mmseg's scope the type is written mmseg.BNConversionHook
+    hooks = [hook for hook in cfg.get('custom_hooks') or [] if str(hook.get('type')).endswith('BNConversionHook')]
     options = {key: value for key, value in (hooks[0].items() if hooks else ()) if key not in ('type', 'priority')}
     names = inspect.signature(BNConversionHook).parameters
     options.update({key: value for key, value in vars(args).items() if key in names and value is not None})
@@ -58,22 +60,40 @@ def load_model(cfg: Config, checkpoint: str | None, modules: tuple[str, ...]) ->
     """Build the model and fill it.
 
     Raises:
-        ValueError: If the checkpoint lacks weights of the parts that are to be converted.
+        ValueError: If the checkpoint cannot be read, or lacks weights of the parts that are to be converted.
     """
     model = MODELS.build(cfg.model)
     if checkpoint is None:
         model.init_weights()
         return model
-    found = load_checkpoint(model, checkpoint, map_location='cpu')
-    found = found.get('state_dict', found)
-    missing = [key for key in model.state_dict() if key not in found and any(within(key, [part]) for part in modules)]
-    missing = [key for key in missing if not key.endswith('num_batches_tracked')]
-    if missing:
-        raise ValueError(
-            f'{checkpoint} lacks {len(missing)} tensors of {", ".join(modules)}, {missing[0]} among them: is it a checkpoint of '
-            f'this model? It holds keys like {next(iter(found))}.'
-        )
+    state = read(checkpoint)
+    for key, value in model.state_dict().items():
+        wanted = any(within(key, [part]) for part in modules) and not key.endswith('num_batches_tracked')
+        if wanted and (key not in state or state[key].shape != value.shape):
+            given = f'only {tuple(state[key].shape)}' if key in state else f'keys like {next(iter(state))}'
+            raise ValueError(
+                f'{checkpoint} lacks {key} {tuple(value.shape)} and holds {given}: is it a checkpoint of this model?'
+            )
+    load_state_dict(model, state, strict=False)
     return model
+
+
+def read(checkpoint: str) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint, on this machine or behind a URL, by their names in a model that is not wrapped.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    try:
+        load = CheckpointLoader.load_checkpoint if '://' in checkpoint else load_local_checkpoint
+        found = load(checkpoint, map_location='cpu')
+    except Exception as error:  # a file that is no pickle raises anything
+        raise ValueError(f'{checkpoint} cannot be read as a checkpoint ({type(error).__name__}): give a .pth file.') from error
+    state = found.get('state_dict', found) if isinstance(found, dict) else {}
+    state = {key.removeprefix('module.'): value for key, value in state.items() if isinstance(value, torch.Tensor)}
+    if not state:
+        raise ValueError(f'{checkpoint} holds no tensors by name: give a checkpoint of this model.')
+    return state
 
 
 def main() -> None:
