@@ -1,11 +1,18 @@
 """Join moments and estimates of several processes; without a process group every function returns what it is given."""
 
+from collections.abc import Iterable, Iterator
+from itertools import count as count_up
+from itertools import islice
+
 import torch
 from torch import Tensor
 from torch import distributed as dist
 
 from mmseg_dafm.bn.estimators import BatchEstimator, PooledEstimator
 from mmseg_dafm.bn.moments import Moments
+
+SAME_NUMBER = 'give all the same number, for example by drop_last=True.'
+END = object()
 
 
 def world_size() -> int:
@@ -80,17 +87,49 @@ def same_everywhere(tensors: list[Tensor]) -> None:
             tensor.copy_(part.view_as(tensor))
 
 
-def check_equal_lengths(length: int | None, device: torch.device) -> None:
-    """Refuse loaders of unequal length, whose ranks would wait for each other for ever.
+def in_step(batches: Iterable, limit: int | None, device: torch.device) -> Iterator:
+    """Yield up to ``limit`` batches, the same number on every rank.
+
+    Loaders of unequal length, whose ranks would wait for each other for ever, are refused: before the first batch where all
+    ranks know their length, else after the last one that all of them have, which takes one small reduction per batch.
+
+    Args:
+        batches: This rank's batches, with a length or without.
+        limit: How many to take at most; None takes all.
+        device: Where the collective calls run.
 
     Raises:
-        ValueError: With this rank's length and the longest.
+        ValueError: On every rank, with the numbers of batches.
     """
-    if length is None or world_size() == 1:
+    batches, length = islice(batches, limit), _length(batches, limit)
+    if world_size() == 1:
+        yield from batches
         return
-    longest = largest(length, device)
-    shortest = -largest(-length, device)
+    if largest(length is None, device):
+        yield from _while_all_have_one(batches, device)
+        return
+    longest, shortest = largest(length, device), -largest(-length, device)
     if shortest != longest:
-        raise ValueError(
-            f'the ranks have {shortest:.0f} to {longest:.0f} batches: give all the same number, for example by drop_last=True.'
-        )
+        raise ValueError(f'the ranks have {shortest:.0f} to {longest:.0f} batches: {SAME_NUMBER}')
+    yield from batches
+
+
+def _length(batches: Iterable, limit: int | None) -> int | None:
+    """How many batches will be taken; None if the iterable cannot tell."""
+    try:
+        length = len(batches)
+    except TypeError:  # of a generator, and of a DataLoader whose data set has no length
+        return None
+    return length if limit is None else min(length, limit)
+
+
+def _while_all_have_one(batches: Iterator, device: torch.device) -> Iterator:
+    """Yield batches as long as no rank is out of them; refuse if some are and some are not."""
+    for count in count_up():
+        batch = next(batches, END)
+        some = largest(batch is not END, device)
+        if some and largest(batch is END, device):
+            raise ValueError(f'some ranks have {count} batches and others more: {SAME_NUMBER}')
+        if not some:
+            return
+        yield batch

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from mmseg_dafm.bn.across_ranks import check_equal_lengths, join_estimators, join_moments, world_size
+from mmseg_dafm.bn.across_ranks import in_step, join_estimators, join_moments, world_size
 from mmseg_dafm.bn.estimators import ESTIMATORS
 from mmseg_dafm.bn.layers import is_sync_batch_norm, preserved_modes
 from mmseg_dafm.bn.moments import batch_moments
@@ -75,8 +74,8 @@ def estimate_statistics(
         amp: Run under the autocast that is active outside; False computes in the weights' own precision.
 
     Raises:
-        ValueError: Unknown estimator, no batches, a layer that cannot be estimated, no layer that saw data, or
-            statistics that are not finite. The model is unchanged.
+        ValueError: Unknown estimator, no batches, ranks with unequal numbers of them, a layer that cannot be estimated, no
+            layer that saw data, or statistics that are not finite. The model is unchanged.
 
     Source: DAFT, algorithm 1.
     """
@@ -99,14 +98,13 @@ def estimate_statistics(
 
         return hook
 
-    check_equal_lengths(len(batches) if hasattr(batches, '__len__') else None, device)
     forward = forward or first_input(model)
     seen, batch, output = 0, None, None
     handles = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
     try:
         with preserved_modes(model), torch.no_grad(), precision(device, amp):
             model.eval()
-            for batch in islice(batches, num_batches):
+            for batch in in_step(batches, num_batches, device):
                 output = None  # not alive together with the next one
                 output = forward(batch)
                 joined = join_moments([moments for _, moments in pending])

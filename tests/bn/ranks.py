@@ -3,11 +3,14 @@
 python ranks.py RANK WORLD_SIZE INIT_FILE OUT
 """
 
+import copy
 import sys
+from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.utils.data import DataLoader, IterableDataset
 
 from mmseg_dafm.bn import convert_bn
 from tests.bn.networks import Net, images, randomise
@@ -32,13 +35,26 @@ def share(rank: int) -> list[torch.Tensor]:
     return [batch.double() * (1 + rank) + 3 * rank for batch in images(3, 4, seed=10 + rank)]
 
 
-def unequal(rank: int) -> str:
-    """The sentence that ranks with different numbers of batches get."""
+def refused(batches: Iterable, sync: bool) -> str:
+    """The sentence that a rank with these batches gets; its model must be as before."""
+    model = network(sync)
+    before = copy.deepcopy(model.state_dict())
     try:
-        convert_bn(network(False), share(rank)[: 2 + rank])
+        convert_bn(model, batches)
     except ValueError as error:
+        assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
         return str(error)
     return ''
+
+
+class Stream(IterableDataset):
+    """Batches whose loader has ``__len__``, which raises."""
+
+    def __init__(self, batches: list[torch.Tensor]) -> None:
+        self.batches = batches
+
+    def __iter__(self):
+        return iter(self.batches)
 
 
 def main() -> None:
@@ -50,7 +66,17 @@ def main() -> None:
         model = network(sync)
         report = convert_bn(model, share(rank), estimator=estimator)
         results[name] = dict(state=model.state_dict(), report=report.to_dict())
-    results['unequal'] = unequal(rank)
+    results['unequal'] = refused(share(rank)[: 2 + rank], sync=False)
+    for name, sync in (('plain', False), ('SyncBN', True)):
+        few = share(rank)[: 2 + rank]
+        results[f'unequal, no length, {name}'] = refused(iter(few), sync)
+        results[f'unequal, one with length, {name}'] = refused(few if rank else iter(few), sync)
+        model = network(sync)
+        stream = DataLoader(Stream(share(rank)), batch_size=None)
+        report = convert_bn(model, share(rank) if rank else stream)
+        results[f'no length, {name}'] = dict(state=model.state_dict(), report=report.to_dict())
+    # the rest of a longer loader is never asked for
+    results['limited'] = convert_bn(network(True), share(rank)[: 2 + rank], num_batches=2).num_batches
     torch.save(results, out)
     dist.destroy_process_group()
 

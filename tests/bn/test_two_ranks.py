@@ -43,3 +43,19 @@ def test_the_batch_estimator_sees_the_sync_scope(ranks):
 
 def test_ranks_with_unequal_numbers_of_batches_are_refused(ranks):
     assert all('the ranks have 2 to 3 batches' in rank['unequal'] for rank in ranks)
+
+
+@pytest.mark.parametrize('layers', ['plain', 'SyncBN'])
+def test_loaders_without_a_length_are_refused_as_well_if_unequal_and_serve_if_equal(ranks, layers):
+    for rank in ranks:
+        for kind in ('no length', 'one with length'):
+            assert 'some ranks have 2 batches and others more: give all the same' in rank[f'unequal, {kind}, {layers}']
+    variant = 'batch' if layers == 'plain' else 'batch-SyncBN'
+    for rank in ranks:
+        found, expected = rank[f'no length, {layers}'], rank[variant]
+        assert found['report'] == expected['report']
+        assert all(torch.equal(value, expected['state'][key]) for key, value in found['state'].items())
+
+
+def test_only_the_batches_that_are_taken_count(ranks):
+    assert [rank['limited'] for rank in ranks] == [2, 2]
