@@ -94,7 +94,7 @@ def _missing_model_files(node: dict | list, where: str) -> Iterator[Missing]:
             if value.endswith('.safetensors'):
                 remedy = f'make it with: {embed_command(node.get("classes"), value)}'
             yield Missing(f'{where}.path names {value}, which does not exist', remedy)
-        elif key in ('pretrained', 'checkpoint', 'model'):
+        elif key in ('pretrained', 'checkpoint', 'model', 'weights'):
             # A dict gives one source per part of the model.
             for part, source in value.items() if isinstance(value, dict) else [('', value)]:
                 if isinstance(source, str) and _is_path(source) and not Path(source).expanduser().exists():

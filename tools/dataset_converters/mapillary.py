@@ -40,7 +40,7 @@ def check_names(root: Path) -> None:
     wrong = [number for number, name in ours.items() if number >= len(labels) or labels[number] != name]
     if wrong or len(labels) != MAPILLARY_NUM_IDS:
         raise ValueError(
-            f'{files[0]} lists {len(labels)} classes, and id {wrong[0] if wrong else len(labels) - 1} is another than in v1.2: '
+            f'{files[0]} lists {len(labels)} classes, and id {min(wrong) if wrong else len(labels) - 1} is another than in v1.2: '
             f'give the labels of v1.2.'
         )
 

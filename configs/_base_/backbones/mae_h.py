@@ -3,7 +3,6 @@
 Combined with a head as in ../models/dinov2_l_fpn.py.
 """
 
-# with ../models/vfm_mask2former.py set model.decode_head.in_channels = [1280] * 4
 backbone = dict(
     type='VFMBackbone',
     model_name='vit_huge_patch14_224.mae',

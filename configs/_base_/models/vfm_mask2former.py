@@ -2,8 +2,9 @@
 
 model = dict(
     type='DomainAwareEncoderDecoder',
+    # the channels are the backbone's
     neck=dict(type='ScalePyramid', scales=(4, 2, 1, 0.5)),
-    decode_head=dict(type='HFMask2FormerHead', in_channels=[1024] * 4, num_classes=19),
+    decode_head=dict(type='HFMask2FormerHead', num_classes=19),
     train_cfg=dict(),
     test_cfg=dict(mode='slide', crop_size=(512, 512), stride=(341, 341)),
 )

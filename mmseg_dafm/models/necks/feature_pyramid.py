@@ -40,6 +40,8 @@ class ScalePyramid(BaseModule):
             raise ValueError(f'scales={tuple(scales)} must be positive factors, one for each map.')
         if in_channels is not None and len(in_channels) != len(scales):
             raise ValueError(f'scales={tuple(scales)} do not fit the {len(in_channels)} maps with {list(in_channels)} channels.')
+        # of the outputs, for the head; another neck knows them itself
+        self.map_channels = None if neck is not None or in_channels is None else tuple(in_channels)
         self.scales, self.align_corners = tuple(scales), align_corners
         if neck is not None and in_channels is not None:
             neck = {'in_channels': list(in_channels), **neck}

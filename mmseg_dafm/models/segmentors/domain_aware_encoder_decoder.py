@@ -15,7 +15,7 @@ from mmseg_dafm.models.domain.embedding_cache import image_key
 from mmseg_dafm.models.layers.domino_norm import DominoNorm, conditioned
 from mmseg_dafm.models.segmentors.domain_images import domain_images, kept_images
 from mmseg_dafm.models.segmentors.windows import window_boxes
-from mmseg_dafm.models.segmentors.wiring import with_domain_channels, with_in_channels
+from mmseg_dafm.models.segmentors.wiring import with_domain_channels, with_head_channels, with_in_channels
 
 GPU_WINDOWS = 8
 
@@ -30,7 +30,8 @@ class DomainAwareEncoderDecoder(EncoderDecoder):
 
     Args:
         backbone: Config; a backbone with ``uses_domain`` is called with ``(images, W)``.
-        decode_head: Config of the decode head.
+        decode_head: Config of the decode head; ``in_channels`` may be left out behind a ScalePyramid, or a backbone with
+            ``out_channels``.
         neck: Config of the neck; ``in_channels`` may be left out if the backbone has ``out_channels``.
         auxiliary_head: Config or list of configs.
         domain_embedding: Config of a DomainEmbedding.
@@ -68,11 +69,12 @@ class DomainAwareEncoderDecoder(EncoderDecoder):
             backbone = {**backbone, 'pretrained': pretrained}
         self.backbone = MODELS.build(with_domain_channels(backbone, width))
         self._check_normalisation()
+        channels = getattr(self.backbone, 'out_channels', None)
         if neck is not None:
-            channels = getattr(self.backbone, 'out_channels', None)
             neck = with_in_channels(neck, channels, type(self.backbone).__name__)
             self.neck = MODELS.build(with_domain_channels(neck, width))
-        self._init_decode_head(with_domain_channels(decode_head, width))
+            channels = getattr(self.neck, 'map_channels', None)
+        self._init_decode_head(with_head_channels(with_domain_channels(decode_head, width), channels))
         self._init_auxiliary_head(with_domain_channels(auxiliary_head, width))
         self.train_cfg, self.test_cfg = train_cfg, test_cfg
         self._check_domain_use()
@@ -180,12 +182,14 @@ class DomainAwareEncoderDecoder(EncoderDecoder):
                 count[..., top:bottom, left:right] += 1
         return total / count
 
-    def _forward(self, inputs: Tensor, data_samples: list | None = None) -> Tensor:
-        """Raw logits of the decode head, ``(B, classes, h, w)``."""
+    def _forward(self, inputs: Tensor, data_samples: list | None = None) -> Tensor | tuple:
+        """Raw output of the decode head: logits ``(B, classes, h, w)``, or whatever else a head gives, as it is (Mask2Former)."""
         domain, _ = self._embed_domain(inputs, [sample.metainfo for sample in data_samples or ()])
         padded = self._pad(inputs)
         with conditioned(self, domain):
             logits = self.decode_head.forward(self.extract_feat(padded, domain))
+        if not isinstance(logits, Tensor):
+            return logits
         # without the rows and columns that lie in the padding alone
         shapes = zip(inputs.shape[2:], logits.shape[2:], padded.shape[2:], strict=True)
         height, width = (-(-size * part // whole) for size, part, whole in shapes)

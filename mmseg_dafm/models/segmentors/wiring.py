@@ -28,6 +28,24 @@ def with_domain_channels(cfg: dict | list | None, channels: int | None):
     return cfg
 
 
+def with_head_channels(cfg: dict | list | None, out_channels: tuple[int, ...] | None):
+    """Copy a decode head's config with the channels of the maps that it reads.
+
+    Args:
+        cfg: Config of the head; one that gives ``in_channels``, or a list of heads, is copied as it is.
+        out_channels: Channels of the maps that the neck, or else the backbone, gives; None when it does not tell.
+
+    Returns:
+        The copy, with ``in_channels`` filled in where it was left out: of the maps ``in_index`` if that is given, else of all.
+    """
+    cfg = copy.deepcopy(cfg)
+    if isinstance(cfg, dict) and out_channels is not None and cfg.get('in_channels') is None:
+        index = cfg.get('in_index')
+        chosen = range(len(out_channels)) if index is None else index
+        cfg['in_channels'] = out_channels[chosen] if isinstance(chosen, int) else [out_channels[i] for i in chosen]
+    return cfg
+
+
 def with_in_channels(cfg: dict | None, out_channels: tuple[int, ...] | None, backbone: str) -> dict | None:
     """Copy a neck's config with the backbone's channels.
 

@@ -1,0 +1,4 @@
+"""CLIP-L frozen, the head alone trains, Cityscapes to ACDC, BDD100K."""
+
+_base_ = './clip_l_full_cityscapes.py'
+model = dict(backbone=dict(frozen=True))

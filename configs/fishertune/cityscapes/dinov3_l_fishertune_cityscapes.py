@@ -1,0 +1,9 @@
+"""FisherTune of DINOv3-L, Cityscapes to ACDC, BDD100K. `VFM_HEAD=fpn` in the environment takes the light head."""
+
+_base_ = [
+    '../../_base_/models/vfm_{{$VFM_HEAD:mask2former}}.py',
+    '../../_base_/backbones/dinov3_l.py',
+    '../../_base_/datasets/cityscapes_to_acdc_bdd_512x512.py',
+    '../../_base_/schedules/fisher_tune_40k.py',
+]
+model = dict(backbone={{_base_.backbone}}, data_preprocessor={{_base_.data_preprocessor}})

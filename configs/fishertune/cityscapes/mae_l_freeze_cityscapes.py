@@ -1,0 +1,4 @@
+"""MAE-L frozen, the head alone trains, Cityscapes to ACDC, BDD100K."""
+
+_base_ = './mae_l_full_cityscapes.py'
+model = dict(backbone=dict(frozen=True))

@@ -1,0 +1,9 @@
+"""MAE-L tuned in full, Cityscapes to ACDC, BDD100K. `VFM_HEAD=fpn` in the environment takes the light head."""
+
+_base_ = [
+    '../../_base_/models/vfm_{{$VFM_HEAD:mask2former}}.py',
+    '../../_base_/backbones/mae_l.py',
+    '../../_base_/datasets/cityscapes_to_acdc_bdd_512x512.py',
+    '../../_base_/schedules/adamw_40k_vfm.py',
+]
+model = dict(backbone={{_base_.backbone}}, data_preprocessor={{_base_.data_preprocessor}})

@@ -1,0 +1,242 @@
+"""GTAV, BDD100K and Mapillary Vistas on tiny folders: layouts, converters, missing labels, scales."""
+
+import json
+import logging
+import runpy
+import sys
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+from mmseg.registry import DATASETS, TRANSFORMS
+from PIL import Image
+
+from mmseg_dafm.datasets.label_files import LabelJob, convert
+from mmseg_dafm.datasets.nineteen_classes import gtav_table, mapillary_table
+
+LOAD = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackDomainInputs')]
+
+
+def write(path, array, palette=False):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(array)
+    if palette:
+        # the releases store ids with a palette
+        image.putpalette(list(np.random.default_rng(0).integers(0, 256, 768)))
+    image.save(path)
+    return path
+
+
+def picture(height=12, width=20):
+    return np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def ids(count, height=12, width=20):
+    """Every id below count, at least once."""
+    return (np.arange(height * width) % count).astype(np.uint8).reshape(height, width)
+
+
+def build(**kwargs):
+    return DATASETS.build(dict(pipeline=LOAD, **kwargs))
+
+
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(root, monkeypatch, capsys):
+    """Run a converter in this process, which has imported what takes its time."""
+
+    def tool(name, *arguments):
+        path = root / f'tools/dataset_converters/{name}.py'
+        monkeypatch.setattr(sys, 'argv', [str(path), *map(str, arguments)])
+        monkeypatch.setattr(sys, 'path', [*sys.path])
+        code, error = 0, ''
+        try:
+            runpy.run_path(str(path), run_name='__main__')
+        except SystemExit as stop:
+            code, error = 1, str(stop)
+        return Done(code, capsys.readouterr().out, error)
+
+    return tool
+
+
+@pytest.fixture
+def gtav(tmp_path):
+    for name in ('00001', '00002', '00003'):
+        write(tmp_path / f'images/{name}.png', picture())
+        write(tmp_path / f'labels/{name}.png', ids(35), palette=True)
+    # of another size than its image
+    write(tmp_path / 'labels/00003.png', ids(35, 20, 12), palette=True)
+    return tmp_path
+
+
+def test_gtav_from_the_release_to_a_sample(run, gtav, caplog):
+    with pytest.raises(ValueError, match=r'GTAVDataset: 3 of 3 images have no label file, .*make the labels with python tools'):
+        build(type='GTAVDataset', data_root=str(gtav))
+    done = run('gtav', gtav)
+    assert done.returncode == 0, done.stderr
+    assert '00003.png is 12 x 20 and its image 20 x 12' in done.stdout
+    assert '2 of 3 images have labels' in done.stdout
+    with pytest.raises(ValueError, match='1 of 3 images have no label file, .*00003_labelTrainIds.*drop_unlabelled=True'):
+        build(type='GTAVDataset', data_root=str(gtav))
+    with caplog.at_level(logging.WARNING):
+        data = build(type='GTAVDataset', data_root=str(gtav), drop_unlabelled=True)
+    assert len(data) == 2
+    sample = data[1]['data_samples']
+    assert sample.domain == 'gtav'
+    np.testing.assert_array_equal(sample.gt_sem_seg.data[0], gtav_table()[ids(35)])
+    # a second run writes nothing, a damaged folder is mended
+    target = gtav / 'labels/00001_labelTrainIds.png'
+    before = target.stat().st_mtime_ns
+    (gtav / 'labels/00002_labelTrainIds.png').unlink()
+    assert run('gtav', gtav).returncode == 0
+    assert target.stat().st_mtime_ns == before
+    assert len(build(type='GTAVDataset', data_root=str(gtav), drop_unlabelled=True)) == 2
+    assert run('gtav', gtav / 'labels').returncode == 1
+
+
+def test_labels_of_another_set_are_refused_and_leave_nothing_behind(tmp_path):
+    image = write(tmp_path / 'images/a.png', picture())
+    job = LabelJob(image, write(tmp_path / 'labels/a.png', ids(66)), tmp_path / 'out/a.png')
+    with pytest.raises(ValueError, match=r'a\.png holds the id 65, expected 0 to 34'):
+        convert(job, gtav_table())
+    assert not job.target.exists()
+    write(tmp_path / 'labels/a.png', picture())
+    with pytest.raises(ValueError, match='has the mode RGB, expected ids in one channel'):
+        convert(job, gtav_table())
+    (tmp_path / 'labels/a.png').unlink()
+    assert convert(job, gtav_table()).endswith('labels/a.png does not exist')
+
+
+LAYOUTS = {
+    'today': ('images/10k/val/{}.jpg', 'labels/sem_seg/masks/val/{}.png'),
+    '2018': ('seg/images/val/{}.jpg', 'seg/labels/val/{}_train_id.png'),
+}
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_bdd100k_in_both_layouts(tmp_path, layout):
+    image, label = LAYOUTS[layout]
+    for name in 'ab':
+        write(tmp_path / image.format(name), picture())
+        write(tmp_path / label.format(name), ids(19))
+    data = build(type='TaggedBDD100KDataset', data_root=str(tmp_path))
+    assert len(data) == 2
+    np.testing.assert_array_equal(data[0]['data_samples'].gt_sem_seg.data[0], ids(19))
+    assert data[0]['data_samples'].domain == 'bdd100k'
+    write(tmp_path / image.format('80a9e37d-e4548ac1'), picture())
+    with pytest.raises(
+        ValueError, match='1 of 3 images have no label file, the first is .*80a9e37d-e4548ac1.*: complete the labels'
+    ):
+        build(type='TaggedBDD100KDataset', data_root=str(tmp_path))
+    assert len(build(type='TaggedBDD100KDataset', data_root=str(tmp_path), drop_unlabelled=True)) == 2
+
+
+def test_bdd100k_says_what_is_missing(tmp_path):
+    with pytest.raises(ValueError, match=r'images/10k/train does not exist \(expected layout: images/10k/<split>'):
+        build(type='TaggedBDD100KDataset', data_root=str(tmp_path), split='train')
+    with pytest.raises(ValueError, match="split must be one of .*'test'"):
+        build(type='TaggedBDD100KDataset', data_root=str(tmp_path), split='test')
+
+
+def test_an_image_turned_by_its_exif_data_keeps_the_labels_orientation(tmp_path):
+    """What our pipelines load: the stored rows and columns."""
+    path = tmp_path / 'images/10k/val/a.jpg'
+    path.parent.mkdir(parents=True)
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(picture()).save(path, exif=exif)
+    write(tmp_path / 'labels/sem_seg/masks/val/a.png', ids(19))
+    data = build(type='TaggedBDD100KDataset', data_root=str(tmp_path))
+    assert data[0]['inputs'].shape[1:] == (20, 12)
+    load = dict(type='LoadImageFromFile', color_type='color_ignore_orientation')
+    data = DATASETS.build(dict(type='TaggedBDD100KDataset', data_root=str(tmp_path), pipeline=[load, *LOAD[1:]]))
+    assert data[0]['inputs'].shape[1:] == data[0]['data_samples'].gt_sem_seg.data.shape[1:] == (12, 20)
+
+
+@pytest.fixture
+def vistas(tmp_path):
+    from mmseg.datasets import MapillaryDataset_v1
+
+    names = MapillaryDataset_v1.METAINFO['classes']
+    (tmp_path / 'config_v1.2.json').write_text(json.dumps({'labels': [{'readable': name} for name in names]}))
+    for name in ('x', 'y'):
+        write(tmp_path / f'validation/images/{name}.jpg', picture())
+        write(tmp_path / f'validation/v1.2/labels/{name}.png', ids(66), palette=True)
+    return tmp_path
+
+
+def test_mapillary_from_the_release_to_a_sample(run, vistas):
+    with pytest.raises(ValueError, match=r'2 of 2 images have no label file, .*tools/dataset_converters/mapillary.py ROOT\.'):
+        build(type='TaggedMapillaryDataset', data_root=str(vistas))
+    for options in ([], ['--half']):
+        done = run('mapillary', vistas, *options)
+        assert done.returncode == 0, done.stderr
+    data = build(type='TaggedMapillaryDataset', data_root=str(vistas))
+    new = mapillary_table()[ids(66)]
+    np.testing.assert_array_equal(data[0]['data_samples'].gt_sem_seg.data[0], new)
+    assert data[0]['data_samples'].domain == 'mapillary'
+    halved = build(type='TaggedMapillaryDataset', data_root=str(vistas), half=True)
+    assert halved[1]['inputs'].shape == (3, 6, 10)
+    found = halved[1]['data_samples'].gt_sem_seg.data[0].numpy()
+    # nearest neighbour: each value is one of the four that it stands for
+    blocks = new.reshape(6, 2, 10, 2)
+    assert (found[:, None, :, None] == blocks).any((1, 3)).all()
+
+
+def test_mapillary_goes_on_where_it_stopped_and_keeps_to_one_mapping(run, vistas):
+    assert run('mapillary', vistas, '--half').returncode == 0
+    folder = vistas / 'half/validation'
+    kept = (folder / 'train_ids/x.png').stat().st_mtime_ns
+    (folder / 'train_ids/y.png').unlink()
+    assert run('mapillary', vistas, '--half').returncode == 0
+    assert (folder / 'train_ids/y.png').is_file()
+    assert (folder / 'train_ids/x.png').stat().st_mtime_ns == kept
+    other = run('mapillary', vistas, '--half', '--mapping', 'hrda')
+    assert other.returncode == 1
+    assert 'was begun with --mapping rein' in other.stderr
+    assert list(folder.rglob('*.tmp*')) == []
+
+
+def test_labels_of_vistas_2_are_refused(run, vistas):
+    config = vistas / 'config_v1.2.json'
+    labels = json.loads(config.read_text())['labels']
+    config.write_text(json.dumps({'labels': labels[:30] + [{'readable': 'Traffic Cone'}] + labels[30:]}))
+    done = run('mapillary', vistas)
+    assert done.returncode == 1
+    assert 'lists 67 classes, and id 30 is another than in v1.2' in done.stderr
+
+
+def test_the_sets_join(run, gtav, tmp_path):
+    assert run('gtav', gtav).returncode == 0
+    write(tmp_path / 'b/images/10k/val/a.jpg', picture())
+    write(tmp_path / 'b/labels/sem_seg/masks/val/a.png', ids(19))
+    parts = [
+        dict(type='GTAVDataset', data_root=str(gtav), drop_unlabelled=True),
+        dict(type='TaggedBDD100KDataset', data_root=str(tmp_path / 'b')),
+    ]
+    joined = DATASETS.build(dict(type='DomainConcatDataset', pipeline=LOAD, datasets=parts))
+    assert [joined[i]['data_samples'].domain for i in range(len(joined))] == ['gtav', 'gtav', 'bdd100k']
+
+
+def test_domain_resize_fits_each_domain_into_its_scale():
+    resize = TRANSFORMS.build(dict(type='DomainResize', scale=(64, 32), domains=dict(bdd100k=(80, 45), fog=(60, 34))))
+    for domain, shape, expected in (
+        ('bdd100k', (90, 160), (45, 80)), ('fog', (68, 120), (34, 60)), ('cityscapes', (128, 256), (32, 64)),
+        (None, (64, 64), (32, 32)),
+    ):  # fmt: skip
+        results = dict(img=np.zeros((*shape, 3), np.uint8), img_shape=shape, **({'domain': domain} if domain else {}))
+        assert resize(results)['img'].shape[:2] == expected
+    exact = TRANSFORMS.build(dict(type='DomainResize', scale=(64, 32), keep_ratio=False))
+    assert exact(dict(img=np.zeros((64, 64, 3), np.uint8), domain='fog'))['img'].shape[:2] == (32, 64)
+    image = cv2.GaussianBlur(picture(), (3, 3), 0)
+    same = TRANSFORMS.build(dict(type='Resize', scale=(10, 6), keep_ratio=True))(dict(img=image.copy()))['img']
+    small = TRANSFORMS.build(dict(type='DomainResize', scale=(10, 6)))(dict(img=image.copy()))['img']
+    np.testing.assert_array_equal(small, same)
+    with pytest.raises(ValueError, match=r'DomainResize: fog=\(60,\) must be \(width, height\)'):
+        TRANSFORMS.build(dict(type='DomainResize', scale=(64, 32), domains=dict(fog=(60,))))
