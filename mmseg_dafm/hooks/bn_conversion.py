@@ -49,7 +49,8 @@ class BNConversionHook(Hook):
         max_ratio: Channels whose gamma would change by more than this factor are left alone; None for no limit.
         forward: How to run the model: ``'auto'``, ``'extract_feat'``, ``'tensor'`` or ``'loss'``.
         dataloader: Config of another loader of target images; None takes ``train_dataloader`` of the run.
-        amp: Estimate in bfloat16 or float16 as training does, instead of float32.
+        amp: Estimate under autocast instead of in float32: in the dtype of training's ``AmpOptimWrapper``; where there is
+            none, in bfloat16, or in float16 on a GPU without it.
         verify: Compare the model's output before and after on one batch.
         seed: Of the order of images.
 
@@ -109,7 +110,7 @@ class BNConversionHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         with preserved_rng():
             loader = self.loader(runner)
-            report = self.convert(model, loader)
+            report = self.convert(model, loader, runner.optim_wrapper)
         source = runner._load_from or _initial_weights(model)
         self.record = {**report.to_dict(), 'batch_size': loader.batch_size, 'source': source, 'modules': list(self.modules)}
         runner.message_hub.update_info(MARK, self.record)
@@ -122,13 +123,13 @@ class BNConversionHook(Hook):
         source = self.dataloader or runner.cfg.get('train_dataloader')
         return build_target_loader(source if isinstance(source, dict) else runner.train_dataloader, self.seed)
 
-    def convert(self, model: nn.Module, loader) -> ConversionReport:
-        """Convert an unwrapped model on the batches of a loader."""
+    def convert(self, model: nn.Module, loader, optim_wrapper: object = None) -> ConversionReport:
+        """Convert an unwrapped model on the batches of a loader, with ``amp`` in the dtype of an optimizer wrapper."""
         _refuse_sharded(model)
         device = next(model.parameters()).device
         say = (lambda line: print_log(line, 'current')) if is_main_process() else None
         batches = TrackedBatches(loader, self.options['num_batches'], say)
-        with torch.autocast(device.type, enabled=self.amp, dtype=_half(device) if self.amp else None):
+        with torch.autocast(device.type, enabled=self.amp, dtype=_half(device, optim_wrapper) if self.amp else None):
             return convert_bn(
                 model,
                 batches,
@@ -169,8 +170,10 @@ class BNConversionHook(Hook):
             checkpoint['meta'][MARK] = self.record
 
 
-def _half(device: torch.device) -> torch.dtype:
-    """bfloat16 where the device has it, else float16."""
+def _half(device: torch.device, optim_wrapper: object) -> torch.dtype | None:
+    """The dtype that an optimizer wrapper trains in; without one for mixed precision bfloat16 if the device has it."""
+    if hasattr(optim_wrapper, 'cast_dtype'):
+        return optim_wrapper.cast_dtype  # None is autocast's own default, as in training
     return torch.bfloat16 if device.type == 'cpu' or torch.cuda.is_bf16_supported() else torch.float16
 
 
