@@ -123,6 +123,10 @@ def test_model_builds_and_every_trainable_parameter_is_in_one_group_by_its_role(
     model = build(cfg, tmp_path)
     trainable = {name: value for name, value in model.named_parameters() if value.requires_grad}
     wrapper = cfg.optim_wrapper
+    if 'AmpOptimWrapper' in wrapper.get('type', '') and not torch.cuda.is_available():
+        # mmengine makes no such wrapper without a GPU
+        wrapper = {key: value for key, value in wrapper.items() if key not in ('dtype', 'loss_scale')}
+        wrapper['type'] = cfg.optim_wrapper.type.replace('Amp', '')
     # as the tools do it, optimizer included
     build_optim_wrapper(model, wrapper)
     if wrapper.get('constructor') != 'VPDOptimWrapperConstructor':

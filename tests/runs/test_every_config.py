@@ -20,9 +20,21 @@ from tests.models_common import CLIP, DOMAINS, UNET, VAE
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs'
 CONFIGS = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob('*.py') if '_base_' not in path.parts)
+ELSEWHERE = ('domino/camvid', 'daft/street', 'daft/robustness', 'fishertune/street', 'quickstart')
+# One config per foundation model and per method; the others differ from these in one line, and are built in tests/configs.
+OF_FISHERTUNE = {
+    'fishertune/fisher_vpd_domino_sub_cityscapes.py',
+    *(f'fishertune/gtav/{name}_fishertune_gtav.py' for name in ('dinov2_l', 'clip_l', 'sam_h', 'dinov3_l')),
+    *(f'fishertune/cityscapes/{name}_cityscapes.py' for name in ('eva02_l_fishertune', 'mae_l_full', 'dinov2_l_freeze')),
+    'fishertune/ablations/eva02_l_random_q_cityscapes.py',
+}
 ON_TINY_DATA = [
-    name for name in CONFIGS if not name.startswith(('domino/camvid', 'daft/street', 'daft/robustness', 'quickstart'))
+    name for name in CONFIGS if not name.startswith(ELSEWHERE) and (not name.startswith('fishertune') or name in OF_FISHERTUNE)
 ]
+TINY_VIT = dict(embed_dim=32, depth=4, num_heads=2, out_indices=(0, 1, 2, 3), img_size=64, pretrained=False, weights=None)
+TINY_MASK2FORMER = dict(
+    channels=32, num_heads=2, num_queries=8, encoder_layers=1, decoder_layers=2, encoder_ffn=32, decoder_ffn=32, num_points=64
+)
 STEM = 'aachen_000000_00000{}'
 SIZE = (128, 256)
 
@@ -68,7 +80,7 @@ def write(path: Path, array: np.ndarray) -> None:
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
-    """Cityscapes, ACDC, synthetic Cityscapes, ADE20K and VOC with one to three images each."""
+    """Cityscapes, ACDC, synthetic Cityscapes, ADE20K, VOC, GTAV, BDD100K and Mapillary with one to three images each."""
     folder, rng = tmp_path_factory.mktemp('data'), np.random.default_rng(0)
     image = lambda: rng.integers(0, 256, (*SIZE, 3), np.uint8)  # noqa: E731
     label = lambda classes: rng.integers(0, classes, (SIZE[0] // 16, SIZE[1] // 16), np.uint8).repeat(16, 0).repeat(16, 1)  # noqa: E731
@@ -81,6 +93,13 @@ def data(tmp_path_factory):
         write(folder / f'acdc/rgb_anon/{condition}/val/GP1/x_{condition}_rgb_anon.png', image())
         write(folder / f'acdc/gt/{condition}/val/GP1/x_{condition}_gt_labelTrainIds.png', label(19))
         write(folder / f'synthetic/{condition}/{STEM.format(0)}.png', image())
+    for index in range(3):
+        write(folder / f'gtav/images/{index}.png', image())
+        write(folder / f'gtav/labels/{index}_labelTrainIds.png', label(19))
+    write(folder / 'bdd100k/images/10k/val/a.jpg', image())
+    write(folder / 'bdd100k/labels/sem_seg/masks/val/a.png', label(19))
+    write(folder / 'mapillary/half/validation/images/a.jpg', image())
+    write(folder / 'mapillary/half/validation/train_ids/a.png', label(19))
     for split in ('training', 'validation'):
         write(folder / f'ade/images/{split}/a.jpg', image())
         write(folder / f'ade/annotations/{split}/a.png', label(151))
@@ -106,6 +125,10 @@ def shrink(node) -> None:
         classes = node.class_embeddings.classes
         node.update(architecture=dict(unet=UNET, vae=VAE), pretrained=None, save_frozen=True)
         node.class_embeddings = dict(provider='hash', classes=classes, dim=16)
+    elif kind == 'VFMBackbone':
+        node.update(TINY_VIT, **(dict(global_attn_indexes=(1, 3)) if 'samvit' in node.model_name else {}))
+    elif kind == 'HFMask2FormerHead':
+        node.update(TINY_MASK2FORMER)
     elif kind == 'ResNet':
         node.update(base_channels=8, init_cfg=None)
     elif kind == 'DomainEmbedding':
@@ -138,6 +161,37 @@ def prepare_deeplab(cfg: Config) -> None:
         next(step for step in pipeline if step.type == 'RandomCrop').crop_size = (64, 64)
 
 
+def prepare_fishertune(cfg: Config) -> None:
+    """One iteration of warm-up, scores of two images, small crops and test images."""
+    for hook in cfg.get('custom_hooks', ()):
+        hook.update(warmup_iters=1, interval=1)
+        # a small U-Net has one transformer at level 0
+        hook.estimation = dict(images=2, bank_images=2, shift=dict(positions=['embedding']))
+    if cfg.model.backbone.type != 'VFMBackbone':
+        # at the start of the rate's warm-up, steps are lost in rounding
+        cfg.param_scheduler = [part for part in cfg.param_scheduler if part.type != 'LinearLR']
+        cfg.param_scheduler[0].begin = 0
+        return
+    cfg.model.data_preprocessor.size = (64, 64)
+    cfg.model.test_cfg.update(crop_size=(64, 64), stride=(43, 43))
+    cfg.train_dataloader.batch_size = 2
+    steps = {step.type: step for step in cfg.train_dataloader.dataset.pipeline}
+    steps['RandomChoiceResize'].scales, steps['RandomCrop'].crop_size = [96], (64, 64)
+    scales = next(step for step in cfg.test_dataloader.dataset.pipeline if step.type == 'DomainResize')
+    assert scales.scale == (1024, 512)
+    assert scales.domains.bdd100k == (1280, 720)
+    for dataset in (cfg.val_dataloader.dataset, cfg.test_dataloader.dataset):
+        for step in dataset.pipeline:
+            if step.type == 'DomainResize':
+                step.update(scale=(128, 64), domains=dict(bdd100k=(160, 90)))
+
+
+def share_changed(before: dict, after: dict) -> float:
+    """Share of the entries of the backbone that have another value."""
+    changed = sum(int((after[name] != value).sum()) for name, value in before.items())
+    return changed / sum(value.numel() for value in before.values())
+
+
 def give_trained_backbone(cfg: Config, path: Path) -> dict:
     """Fill the backbone from a file whose batch norms have seen other data; returns its weights."""
     backbone = MODELS.build(cfg.model.backbone)
@@ -154,6 +208,7 @@ def give_trained_backbone(cfg: Config, path: Path) -> dict:
 @pytest.mark.parametrize('name', ON_TINY_DATA)
 def test_it_trains_and_validates(name, data, tmp_path, monkeypatch):
     parts = dict(CITYSCAPES='cityscapes', ACDC='acdc', SYNTHETIC='synthetic', ADE20K='ade', VOC='voc')
+    parts.update(GTAV='gtav', BDD100K='bdd100k', MAPILLARY='mapillary')
     for variable, part in parts.items():
         monkeypatch.setenv(f'{variable}_ROOT', str(data / part))
     cfg = Config.fromfile(str(FOLDER / name))
@@ -164,18 +219,41 @@ def test_it_trains_and_validates(name, data, tmp_path, monkeypatch):
     source = give_trained_backbone(cfg, tmp_path / 'source.pth') if name.startswith('daft/') else {}
     cfg.work_dir, cfg.experiment_name = str(tmp_path), name.replace('/', '_').removesuffix('.py')
     cfg.visualizer.name = cfg.experiment_name
-    cfg.train_cfg.update(max_iters=1, val_interval=1)
-    cfg.default_hooks.checkpoint.interval = 1
+    iterations = 2 if cfg.get('custom_hooks') and name.startswith('fishertune') else 1
+    if name.startswith('fishertune'):
+        prepare_fishertune(cfg)
+    cfg.train_cfg.update(max_iters=iterations, val_interval=iterations)
+    cfg.default_hooks.checkpoint.interval = iterations
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.update(num_workers=0, persistent_workers=False)
     runner = Runner.from_cfg(cfg)
+    tuned = runner.model.backbone.unet if 'vpd' in name else runner.model.backbone
+    start = {key: value.detach().clone() for key, value in tuned.named_parameters()} if name.startswith('fishertune') else {}
     runner.train()
-    assert (tmp_path / 'iter_1.pth').is_file()
+    assert (tmp_path / f'iter_{iterations}.pth').is_file()
     if not name.endswith(('ade20k.py', 'voc.py')):
         summary = json.loads((tmp_path / 'domain_iou.json').read_text())['summary']
-        assert set(summary['domains']) == ({'cityscapes'} if deeplab else {'cityscapes', 'fog', 'night', 'rain', 'snow'})
+        expected = {'cityscapes'} if deeplab else {'cityscapes', 'fog', 'night', 'rain', 'snow'}
+        if name.startswith('fishertune/gtav'):
+            expected = {'cityscapes', 'bdd100k', 'mapillary'}
+        elif name.startswith('fishertune/') and 'vpd' not in name:
+            expected.add('bdd100k')
+        assert set(summary['domains']) == expected
     assert (tmp_path / 'daft_converted.pth').is_file() == ('daft_' in name or 'conversion' in name)
     if deeplab:
         method, tuned = Path(name).stem.removeprefix('deeplabv3plus_r50_').rpartition('_')[0], runner.model.backbone.state_dict()
         assert torch.equal(tuned['conv1.weight'], source['conv1.weight']) == (method == 'lp')
         assert torch.equal(tuned['bn1.running_mean'], source['bn1.running_mean']) == (method in ('lp', 'lp_ft'))
+    if name.startswith('fishertune'):
+        share = share_changed(start, dict(tuned.named_parameters()))
+        scored = 'fishertune_' in name or 'vpd' in name
+        assert (tmp_path / 'dr_fim.safetensors').is_file() == scored
+        if 'freeze' in name:
+            assert share == 0
+        elif 'full' in name:
+            assert share > 0.9
+        else:
+            assert 0.045 < share <= 0.05
+        if 'vpd' in name:
+            others = {key: value for key, value in runner.model.backbone.named_parameters() if not key.startswith('unet.')}
+            assert [key for key, value in others.items() if not value.requires_grad and not key.startswith('latents.')] == []
