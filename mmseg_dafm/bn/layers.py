@@ -82,8 +82,11 @@ def select_layers(model: nn.Module, modules: Sequence[str] | None = None, affine
         A selection; a layer that occurs several times in the model is there once.
 
     Raises:
-        ValueError: If a named part does not exist, or nothing can be converted; the reasons are in the sentence.
+        ValueError: If ``modules`` is a string, a named part does not exist or holds no batch norm, or nothing can be
+            converted; the reasons are in the sentence.
     """
+    if isinstance(modules, str):
+        raise ValueError(f'modules must be a list of parts, got the string {modules!r}.')
     check_parts(model, modules)
     found = {name: module for name, module in model.named_modules() if within(name, modules) and is_batch_norm(module)}
     with preserved_modes(model):
@@ -99,6 +102,11 @@ def select_layers(model: nn.Module, modules: Sequence[str] | None = None, affine
             raise ValueError(f'no batch normalisation in {where}: {type(model).__name__} has nothing there to convert.')
         listed = '; '.join(f'{name}: {reason}' for name, reason in list(skipped.items())[:5])
         raise ValueError(f'none of the {len(found)} batch norm layers in {where} can be converted ({listed}).')
+    # a layer that several parts share counts for each
+    paths = [name for name, module in model.named_modules(remove_duplicate=False) if is_batch_norm(module)]
+    empty = [part for part in modules or () if not any(within(name, [part]) for name in paths)]
+    if empty:
+        raise ValueError(f'no batch normalisation in {", ".join(map(repr, empty))}: take it out of modules={list(modules)}.')
     return Selection(layers, skipped, notes)
 
 

@@ -103,6 +103,21 @@ def test_a_layer_that_occurs_twice_counts_both_calls():
     assert report.layers['backbone.0.bn'].batches == 6
 
 
+def test_a_part_without_batch_norm_is_an_error_beside_one_that_has_some():
+    model = trained(Net())
+    with pytest.raises(ValueError, match=r"no batch normalisation in 'backbone.0.conv', 'head.3': take it out of modules="):
+        select_layers(model, ['backbone', 'backbone.0.conv', 'head.3'])
+    shared = nn.ModuleDict(dict(first=model.backbone[0], second=nn.Sequential(model.backbone[0].bn)))
+    assert list(select_layers(shared, ['first', 'second']).layers) == ['first.bn']
+
+
+def test_the_parts_must_be_a_list():
+    model = trained(Net())
+    for call in (lambda: convert_bn(model, images(2, 4), 'backbone'), lambda: select_layers(model, 'backbone')):
+        with pytest.raises(ValueError, match="modules must be a list of parts, got the string 'backbone'"):
+            call()
+
+
 def test_a_layer_without_data_is_left_alone_and_named():
     model = trained(Net())
     model.unused = trained(nn.BatchNorm2d(4))
