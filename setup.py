@@ -19,6 +19,8 @@ OPENMMLAB = [
     'regex',
     'setuptools<81',
 ]
+# timm 1.0.20 is the first with DINOv3; scipy solves Mask2Former's matching.
+VFM = ['timm>=1.0.20', 'scipy']
 
 setup(
     name='mmseg_dafm',
@@ -45,6 +47,7 @@ setup(
         'openmmlab': OPENMMLAB,
         'openclip': ['open_clip_torch>=3.0'],
         'analysis': ['scikit-learn'],
-        'test': [*ONEDL, 'open_clip_torch>=3.0', 'scikit-learn', 'pytest>=8', 'hypothesis', 'ruff'],
+        'vfm': VFM,
+        'test': [*ONEDL, *VFM, 'open_clip_torch>=3.0', 'scikit-learn', 'pytest>=8', 'hypothesis', 'ruff'],
     },
 )

@@ -12,6 +12,8 @@ from mmengine.runner import Runner
 from mmseg.registry import DATASETS, METRICS
 from torch.utils.data import DataLoader
 
+from mmseg_dafm.evaluation.protocol import describe_test
+
 CONFIGS = sorted((Path(__file__).parents[2] / 'configs/_base_/datasets').glob('*.py'))
 
 
@@ -65,6 +67,58 @@ def run_all_parts(cfg):
     loader = DataLoader(augmented, batch_size=1, collate_fn=pseudo_collate)
     views = next(iter(loader))['data_samples']
     return batch, domains, views
+
+
+@pytest.fixture
+def targets(miniature, tmp_path, monkeypatch):
+    """GTAV, BDD100K and Mapillary beside the others, in the sizes of the releases divided by 8."""
+    write(tmp_path / 'gtav/images/00001.png', (132, 240, 3), 50)
+    write(tmp_path / 'gtav/labels/00001_labelTrainIds.png', (132, 240), 0)
+    write(tmp_path / 'bdd/images/10k/val/a.jpg', (90, 160, 3), 70)
+    write(tmp_path / 'bdd/labels/sem_seg/masks/val/a.png', (90, 160), 1)
+    write(tmp_path / 'map/half/validation/images/b.jpg', (150, 200, 3), 90)
+    write(tmp_path / 'map/half/validation/train_ids/b.png', (150, 200), 2)
+    for variable, folder in (('GTAV_ROOT', 'gtav'), ('BDD100K_ROOT', 'bdd'), ('MAPILLARY_ROOT', 'map')):
+        monkeypatch.setenv(variable, str(tmp_path / folder))
+
+
+ACDC = dict.fromkeys(('fog', 'night', 'rain', 'snow'), (540, 960))
+
+
+@pytest.mark.parametrize(
+    ('name', 'shapes', 'source'),
+    [
+        ('gtav_to_cbm_512x512', {'cityscapes': (512, 1024), 'bdd100k': (720, 1280), 'mapillary': (512, 683)}, 'gtav'),
+        ('cityscapes_to_acdc_bdd_512x512', {'cityscapes': (512, 1024), **ACDC, 'bdd100k': (720, 1280)}, 'cityscapes'),
+    ],
+)
+def test_generalisation_sets_are_tested_at_their_own_scales(root, targets, name, shapes, source):
+    cfg = Config.fromfile(root / f'configs/_base_/datasets/{name}.py')
+    batch, domains, views = run_all_parts(cfg)
+    assert len(batch['inputs']) == 4
+    assert {tuple(image.shape) for image in batch['inputs']} <= {(3, height, 512) for height in range(256, 513)}
+    assert {sample.domain for sample in batch['data_samples']} == {source}
+    test = DATASETS.build(cfg.test_dataloader.dataset)
+    found = {sample['data_samples'].domain: tuple(sample['inputs'].shape[1:]) for sample in (test[i] for i in range(len(test)))}
+    assert found == shapes
+    assert list(dict.fromkeys(domains)) == list(shapes)
+    # labels keep their size, and views are scaled from the set's own scale
+    assert all(sample['data_samples'].gt_sem_seg.shape == sample['data_samples'].ori_shape for sample in test)
+    assert len(views) == 6
+    heights = sorted({view.shape[2] for view in run_views(cfg)})
+    assert heights == [384, 512, 640]
+
+
+def run_views(cfg):
+    augmented = DATASETS.build({**cfg.test_dataloader.dataset.datasets[0], 'pipeline': cfg.tta_pipeline})
+    return next(iter(DataLoader(augmented, batch_size=1, collate_fn=lambda items: [v[None] for v in items[0]['inputs']])))
+
+
+def test_the_protocol_names_the_scale_of_each_domain(root, targets):
+    cfg = Config.fromfile(root / 'configs/_base_/datasets/gtav_to_cbm_512x512.py')
+    stamp = describe_test(cfg.to_dict())
+    assert stamp['scales'] == ['(1024, 512)', 'bdd100k (1280, 720)']
+    assert stamp['data'][1:] == ['TaggedBDD100KDataset(val)', 'TaggedMapillaryDataset(validation, half)']
 
 
 @pytest.mark.parametrize('name', ['cityscapes_to_acdc_512x512', 'cityscapes_to_acdc_halfres', 'cityscapes_synthetic_mix'])

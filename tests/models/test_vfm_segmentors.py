@@ -45,3 +45,18 @@ def test_a_frozen_backbone_trains_the_head_alone():
     found = model.loss(torch.randn(2, 3, 64, 64), samples(patchy(size=(64, 64))))
     sum(value for key, value in found.items() if 'loss' in key).backward()
     assert {name.split('.')[0] for name, value in model.named_parameters() if value.grad is not None} == {'decode_head'}
+
+
+@pytest.mark.parametrize('family', ['dinov2', 'sam'])
+def test_the_head_learns_its_channels_from_the_segmentor_and_gives_its_raw_output(family):
+    cfg = segmentor(family, 'mask2former', type='DomainAwareEncoderDecoder')
+    del cfg['decode_head']['in_channels']
+    model = MODELS.build(cfg).eval()
+    assert model.decode_head.in_channels == [32] * 4
+    with torch.no_grad():
+        classes, masks = model(torch.randn(1, 3, 64, 96), mode='tensor')
+    assert classes[-1].shape == (1, 10, CLASSES + 1)
+    assert masks[-1].shape == (1, 10, 16, 24)
+    without = dict(cfg, neck=dict(type='FPN', out_channels=32, num_outs=4))
+    with pytest.raises(TypeError, match='in_channels'):
+        MODELS.build(without)

@@ -159,6 +159,7 @@ def test_missing_files_are_named_with_key_and_remedy(tmp_path):
             'class_embeddings': {'path': 'none.safetensors', 'classes': 'CityscapesDataset'},
             'descriptions': {'path': 'data/domains_weather8.safetensors'},
             'backbone': {'unet': {'pretrained': '/no/model'}, 'hub': {'pretrained': 'owner/name', 'model': 'ViT-L-14'}},
+            'vit': [{'weights': 'no/dinov2.pth'}, {'weights': 'timm'}],
             'latents': {'pretrained': {'vae': 'no/vae.pth', 'unet': 'owner/name'}},
             'neck': {'init_cfg': {'checkpoint': 'torchvision://resnet50'}},
             'heads': [{'init_cfg': {'type': 'Pretrained', 'checkpoint': './no.pth'}}],
@@ -166,13 +167,14 @@ def test_missing_files_are_named_with_key_and_remedy(tmp_path):
         load_from='no_checkpoint.pth',
     )
     found = '\n'.join(map(str, missing_files(cfg)))
-    assert len(found.splitlines()) == 8
+    assert len(found.splitlines()) == 9
     assert f"train_dataloader: BaseSegDataset has data_prefix.seg_map_path='labels', but {tmp_path}" in found
     assert "val_dataloader: BaseSegDataset has data_root='no/where', which is not a folder" in found
     assert 'model.class_embeddings.path names none.safetensors' in found
     assert 'python tools/embed_text.py --dataset CityscapesDataset --out none.safetensors' in found
     assert 'model.backbone.unet.pretrained names /no/model' in found
     assert 'python tools/embed_text.py --domains weather8 --out data/domains_weather8.safetensors' in found
+    assert 'model.vit[0].weights names no/dinov2.pth' in found
     assert 'model.latents.pretrained.vae names no/vae.pth' in found
     assert 'model.heads[0].init_cfg.checkpoint names ./no.pth' in found
     assert 'load_from names no_checkpoint.pth' in found
