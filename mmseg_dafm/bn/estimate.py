@@ -21,12 +21,14 @@ class Estimate(NamedTuple):
         batches: name -> number of batches that the layer saw, over all ranks.
         num_batches: number of batches that this rank's model saw.
         last: the last batch and the model's output for it.
+        images: the most images that a layer of this rank saw in one batch, over all ranks for SyncBN with ``estimator='batch'``.
     """
 
     statistics: dict[str, tuple[Tensor, Tensor]]
     batches: dict[str, int]
     num_batches: int
     last: tuple[Any, Any]
+    images: int
 
 
 def first_input(model: nn.Module) -> Callable[[Any], Any]:
@@ -87,10 +89,14 @@ def estimate_statistics(
     estimators = {name: ESTIMATORS[estimator]() for name in layers}
     synced = {name for name in layers if estimator == 'batch' and is_sync_batch_norm(layers[name]) and world_size() > 1}
     pending: list = []
+    images = 0
 
     def watch(name: str) -> Callable:
-        def hook(_, inputs: tuple) -> None:
-            moments = batch_moments(inputs[0])
+        def hook(_, inputs: tuple, named: dict) -> None:
+            nonlocal images
+            x = inputs[0] if inputs else next(iter(named.values()))
+            images = max(images, len(x) * (world_size() if name in synced else 1))
+            moments = batch_moments(x)
             if name in synced:
                 pending.append((name, moments))
             else:
@@ -100,7 +106,7 @@ def estimate_statistics(
 
     forward = forward or first_input(model)
     seen, batch, output = 0, None, None
-    handles = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
+    handles = [layer.register_forward_pre_hook(watch(name), with_kwargs=True) for name, layer in layers.items()]
     try:
         with preserved_modes(model), torch.no_grad(), precision(device, amp):
             model.eval()
@@ -124,7 +130,8 @@ def estimate_statistics(
             f'none of the {len(layers)} batch norm layers saw data in the forward pass: they are not used, or their forward '
             'is bypassed (efficient_conv_bn_eval: switch it off).'
         )
-    return Estimate(statistics, {name: estimators[name].batches for name in statistics}, seen, (batch, output))
+    counts = {name: estimators[name].batches for name in statistics}
+    return Estimate(statistics, counts, seen, (batch, output), images)
 
 
 def _add(estimator, name: str, moments) -> None:

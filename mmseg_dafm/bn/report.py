@@ -61,6 +61,7 @@ class ConversionReport:
         notes: name -> remark.
         verify_error: Largest relative L2 difference of an output on one batch, after against before; None if not
             verified.
+        warnings: What should have been chosen otherwise.
     """
 
     mode: str
@@ -72,6 +73,7 @@ class ConversionReport:
     skipped: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     verify_error: float | None = None
+    warnings: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict:
         """Plain numbers, strings and dicts."""
@@ -112,4 +114,5 @@ class ConversionReport:
         lines += [f'note on {name}: {remark}' for name, remark in self.notes.items()]
         if total['kept_channels']:
             lines.append(f'{total["kept_channels"]} channels kept their source statistics, their ratio being beyond max_ratio')
+        lines += [f'warning: {warning}' for warning in self.warnings]
         return '\n'.join(lines)
