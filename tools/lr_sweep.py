@@ -10,6 +10,7 @@ given ones must be long enough.
 """
 
 import argparse
+import json
 import math
 import os
 import queue
@@ -27,6 +28,7 @@ from mmengine.registry import init_default_scope
 
 from mmseg_dafm.config_check import check_config
 from mmseg_dafm.files import replacing
+from mmseg_dafm.hooks.bn_conversion import REPORT
 from mmseg_dafm.optim import schedule_check
 from mmseg_dafm.sweep import plan, trial_config, trial_run
 from mmseg_dafm.sweep.report import write_report
@@ -122,6 +124,12 @@ def devices(jobs: int) -> 'queue.Queue[str]':
     return free
 
 
+def feature_norm(out: Path) -> float | None:
+    """The norm of the converted features that the trials have noted; None where nothing is converted."""
+    noted = (json.loads(path.read_text()) for path in sorted(out.glob(f'trials/*/{REPORT}')))
+    return next((record.get('feature_norm') for record in noted), None)
+
+
 def run(args: argparse.Namespace) -> None:
     check_mode(args)
     steps = plan.plan_steps(args.mode, args.feature_lrs, args.head_lrs, args.rounds, tied=args.tied or 'ft')
@@ -155,14 +163,18 @@ def run(args: argparse.Namespace) -> None:
         with ThreadPoolExecutor(args.jobs) as pool:
             futures = [pool.submit(one, point) for point in points]
             try:
-                return [future.result() for future in futures]
+                scores = [future.result() for future in futures]
             except BaseException:
                 # those that run come to their end and are kept; the others do not start
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+        if number == 1 and (norm := feature_norm(out)) is not None:
+            print(f'mean feature norm after conversion: {norm:.3g}; the larger, the smaller the head_lr that is wanted')
+        return scores
 
     outcome = plan.sweep(steps, start, evaluate, args.budget)
     options = trial_config.as_arguments(trial_config.rate_options(cfg, outcome.chosen.point))
+    settings['feature_norm'] = feature_norm(out)
     write_report(out, outcome, [step.axis for step in steps], options, settings)
     print(*outcome.notes, sep='\n')
     print(f'{len(outcome.trials)} trials, report in {out}/sweep.md; chosen:\n--cfg-options {" ".join(options)}')

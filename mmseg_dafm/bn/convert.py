@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmseg_dafm.bn.across_ranks import largest, same_everywhere, world_size
+from mmseg_dafm.bn.across_ranks import add_up, largest, same_everywhere, world_size
 from mmseg_dafm.bn.equations import convert_parameters, gain_ratio, mix_statistics
 from mmseg_dafm.bn.estimate import Estimate, estimate_statistics, first_input, precision
 from mmseg_dafm.bn.layers import preserved_modes, select_layers
@@ -100,6 +100,7 @@ def convert_bn(
         if estimator == 'batch' and found.images == 1:
             report.warnings.append(SINGLE_IMAGES)
             warnings.warn(SINGLE_IMAGES, stacklevel=2)
+        report.feature_norm = _pooled_norm(found.last[1]) if mode == 'convert' else None
         before = {name: {key: _tensor(layer, key).detach().clone() for key in new[name]} for name, layer in layers.items()}
         try:
             _write(layers, new)
@@ -174,6 +175,15 @@ def _verify(model: nn.Module, found: Estimate, forward: Callable, amp: bool) -> 
         tolerance = TOLERANCES.get(old.dtype, HALF_TOLERANCE)
         allowed = max(allowed, TF32_TOLERANCE if tf32 and old.dtype == torch.float32 else tolerance)
     return largest(error, device), HALF_TOLERANCE if amp else allowed
+
+
+def _pooled_norm(output: Any) -> float | None:
+    """Mean over images, and over ranks, of the norm of the last feature map's average over positions; None without a map."""
+    maps = [tensor for tensor in _floats(output) if tensor.ndim > 1]
+    if not maps:
+        return None
+    norm = maps[-1].double().flatten(2).mean(2) if maps[-1].ndim > 2 else maps[-1].double()
+    return (add_up([norm.norm(dim=1).mean()])[0] / world_size()).item()
 
 
 def _floats(output: Any) -> list[Tensor]:

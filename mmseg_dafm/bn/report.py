@@ -62,6 +62,9 @@ class ConversionReport:
         verify_error: Largest relative L2 difference of an output on one batch, after against before; None if not
             verified.
         warnings: What should have been chosen otherwise.
+        feature_norm: Mean L2 norm of the last output map, averaged over positions, on the last batch in test mode, where
+            conversion keeps it; after it, train mode is close. None without an output map, or if the function changes. The
+            gradient of a linear head grows with it, so that large norms ask for a small head rate.
     """
 
     mode: str
@@ -74,6 +77,7 @@ class ConversionReport:
     notes: dict[str, str] = field(default_factory=dict)
     verify_error: float | None = None
     warnings: list[str] = field(default_factory=list)
+    feature_norm: float | None = None
 
     def to_dict(self) -> dict:
         """Plain numbers, strings and dicts."""
@@ -110,6 +114,8 @@ class ConversionReport:
         lines[-1] += f', {self.num_batches} batches' + (f' on each of {self.world_size} ranks' if self.world_size > 1 else '')
         if self.verify_error is not None:
             lines.append(f'output in test mode, after against before: relative difference {self.verify_error:.2g}')
+        if self.feature_norm is not None:
+            lines.append(f'mean norm of the pooled features: {self.feature_norm:.3g}')
         lines += [f'skipped {name}: {reason}' for name, reason in self.skipped.items()]
         lines += [f'note on {name}: {remark}' for name, remark in self.notes.items()]
         if total['kept_channels']:

@@ -1,4 +1,4 @@
-"""What the one pass in test mode notices: inputs given by name, and batches of a single image."""
+"""What the one pass in test mode notices: inputs given by name, batches of a single image, the scale of the features."""
 
 import warnings
 
@@ -56,3 +56,18 @@ def test_others_are_not_warned(sizes, options):
         warnings.simplefilter('error')
         report = convert_bn(backbone(), [batch for size in sizes for batch in images(1, size)], **options)
     assert not report.warnings
+
+
+def test_the_feature_norm_is_that_of_the_pooled_last_map_before_and_after():
+    model = backbone()
+    batches = images(3, 4)
+    norm = lambda: model(batches[-1]).mean((2, 3)).norm(dim=1).mean().item()  # noqa: E731
+    before = norm()
+    report = convert_bn(model, batches, forward=lambda batch: (model(batch[:1]), model(batch)))
+    assert report.feature_norm == pytest.approx(before, rel=1e-5) == pytest.approx(norm(), rel=1e-4)
+    assert f'mean norm of the pooled features: {before:.3g}' in str(report)
+    assert report.to_dict()['feature_norm'] == report.feature_norm
+    flat = nn.Sequential(model, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert convert_bn(flat, batches).feature_norm == pytest.approx(before, rel=1e-4)
+    assert convert_bn(model, batches, forward=lambda batch: dict(loss=model(batch).mean())).feature_norm is None
+    assert convert_bn(model, batches, mode='stats').feature_norm is None

@@ -76,6 +76,22 @@ def test_every_method_gets_the_budget(config, monkeypatch, method, budget):
     assert sweep(config, monkeypatch, *method, '--budget', budget)['trials_run'] == budget
 
 
+@pytest.mark.parametrize('norm', [None, 23.4])
+def test_the_norm_of_converted_features_is_printed_after_step_1_and_kept(config, monkeypatch, capsys, norm):
+    def fake(config, folder, options, iterations, tool, device):
+        folder.mkdir(parents=True)
+        if norm is not None:
+            (folder / 'bn_conversion.json').write_text(json.dumps(dict(feature_norm=norm)))
+        return dict(diverged=False, results=dict(mIoU=10.0), minutes=0.0)
+
+    monkeypatch.setattr(trial_run, 'run_trial', fake)
+    assert sweep(config, monkeypatch, '--budget', 2)['feature_norm'] == norm
+    said, note = capsys.readouterr().out, 'mean feature norm after conversion: 23.4;'
+    assert said.count(note) == (norm is not None)
+    if norm is not None:
+        assert said.index(note) < said.index('step 2')
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
