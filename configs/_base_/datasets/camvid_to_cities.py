@@ -1,5 +1,6 @@
 # Six street classes at 320x240: train on CamVid by day; test on CamVid by day, at dusk, and on other cities (LabelMeFacade's
 # misc, which the pretraining on its Boston photos has not seen). The day frames of the test follow the training frames.
+crop_size = (200, 200)
 day = ['day_0016E5', 'day_0006R0']
 load, labels, pack = dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackDomainInputs')
 scale = dict(type='Resize', scale=(320, 240), keep_ratio=True)
@@ -7,12 +8,14 @@ train_pipeline = [
     load,
     labels,
     dict(type='RandomResize', scale=(320, 240), ratio_range=(0.84, 1.5), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=(200, 200), cat_max_ratio=0.75),
+    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PhotoMetricDistortion'),
     pack,
 ]
 test_pipeline = [load, scale, labels, pack]
+flips = [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]
+tta_pipeline = [load, dict(type='TestTimeAug', transforms=[[scale], flips, [labels], [pack]])]
 camvid = dict(type='StreetSixDataset', source='camvid', data_root='{{$STREET_DATA:../shared/data}}/camvid')
 cities = dict(type='StreetSixDataset', source='labelmefacade', data_root='{{$STREET_DATA:../shared/data}}/labelmefacade')
 train_dataloader = dict(
