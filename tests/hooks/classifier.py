@@ -51,7 +51,8 @@ def runner(work_dir, hooks=(), model=None, iterations: int = 3, workers: int = 0
     loop = (
         dict(type='EpochBasedTrainLoop', max_epochs=epochs) if epochs else dict(type='IterBasedTrainLoop', max_iters=iterations)
     )
-    loader = dict(dataset=dataset or Images(), sampler=sampler, batch_size=4, num_workers=workers, persistent_workers=workers > 0)
+    loader = dict(dataset=dataset or Images(), sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
+    loader['batch_size'] = options.pop('batch_size', 4)
     loader['collate_fn'] = dict(type='default_collate')
     return Runner(
         model=model or Classifier(),

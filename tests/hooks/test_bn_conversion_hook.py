@@ -5,9 +5,7 @@ import json
 
 import pytest
 import torch
-from mmengine.optim import OptimWrapper
 from mmengine.runner.checkpoint import load_checkpoint
-from mmseg.registry import OPTIM_WRAPPERS
 from torch.utils.data import DataLoader
 
 from mmseg_dafm.bn import convert_bn
@@ -112,13 +110,6 @@ def test_ema_starts_from_the_converted_weights(tmp_path):
         torch.testing.assert_close(new.weight, old.weight, rtol=1e-4, atol=1e-5)
 
 
-def test_gradient_accumulation_goes_on_as_ever(tmp_path):
-    wrapper = dict(optimizer=dict(type='SGD', lr=0.01), accumulative_counts=2)
-    run = runner(tmp_path, [HOOK], iterations=4, optim_wrapper=wrapper)
-    run.train()
-    assert run.optim_wrapper._inner_count == 4
-
-
 @pytest.mark.slow
 def test_a_compiled_training_step(tmp_path):
     run = runner(tmp_path, [HOOK], iterations=2, cfg=dict(compile=dict(backend='aot_eager')))
@@ -134,39 +125,6 @@ def test_the_estimate_can_run_in_half_precision(tmp_path):
     key = 'net.backbone.3.bn.running_var'
     ratio = half['state_dict'][key] / single['state_dict'][key]
     assert 0 < (ratio - 1).abs().max() < 0.05
-
-
-class Watched(Classifier):
-    """Keeps the dtypes that its batch norms see in test mode."""
-
-    def __init__(self):
-        super().__init__()
-        self.dtypes = set()
-        self.net.backbone[1].bn.register_forward_pre_hook(self.watch)
-
-    def watch(self, layer, inputs):
-        if not layer.training:
-            self.dtypes.add(inputs[0].dtype)
-
-
-@OPTIM_WRAPPERS.register_module(force=True)
-class Casting(OptimWrapper):
-    """Has AmpOptimWrapper's attribute; that one refuses to be built on a CPU."""
-
-    def __init__(self, dtype, **kwargs):
-        super().__init__(**kwargs)
-        self.cast_dtype = dtype
-
-
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, None])
-def test_half_precision_is_that_of_training(tmp_path, dtype):
-    wrapper = dict(type='mmseg.Casting', dtype=dtype, optimizer=dict(type='SGD', lr=0.01))
-    run = runner(tmp_path, [{**HOOK, 'amp': True}], Watched(), iterations=1, optim_wrapper=wrapper)
-    run.train()
-    assert run.model.dtypes == {dtype or torch.get_autocast_dtype('cpu')}
-    run = runner(tmp_path / 'off', [HOOK], Watched(), iterations=1, optim_wrapper=wrapper)
-    run.train()
-    assert run.model.dtypes == {torch.float32}
 
 
 def test_an_own_loader_and_a_number_of_batches(tmp_path):
