@@ -5,11 +5,25 @@ import sys
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 import mmseg_dafm  # noqa: F401
-from tests.hooks.classifier import Images, runner
+from tests.hooks.classifier import Classifier, Images, runner
 
-HOOK = dict(type='mmseg.BNConversionHook', modules=['net.backbone'], estimator='pooled')
+HOOK = dict(type='mmseg.BNConversionHook', modules=['net.backbone'])
+# name -> options of the hook, whether the layers are SyncBN
+VARIANTS = {'pooled': (dict(estimator='pooled'), False), 'default': ({}, False), 'default-SyncBN': ({}, True)}
+
+
+class SyncBatchNorm(nn.BatchNorm2d):
+    """Counts as synchronised by its name, as mmcv's own does; DDP refuses torch's on a CPU."""
+
+
+def classifier(sync: bool) -> Classifier:
+    model = Classifier()
+    for block in model.net.backbone if sync else ():
+        block.bn.__class__ = SyncBatchNorm
+    return model
 
 
 def main() -> None:
@@ -18,10 +32,12 @@ def main() -> None:
     torch.set_num_threads(1)
     dist.init_process_group('gloo', init_method=f'file://{init}', rank=rank, world_size=world)
     wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False, find_unused_parameters=False, device_ids=None)
-    run = runner(folder, [HOOK], iterations=2, dataset=Images(jitter=0), launcher='pytorch', cfg=dict(model_wrapper_cfg=wrapper))
-    run.train()
-    parameters = {name: value.detach() for name, value in run.model.module.named_parameters()}
-    torch.save(dict(parameters=parameters, seen=run.model.module.seen), f'{folder}/rank{rank}.pt')
+    options = dict(iterations=2, dataset=Images(jitter=0), launcher='pytorch', cfg=dict(model_wrapper_cfg=wrapper))
+    for name, (changes, sync) in VARIANTS.items():
+        run = runner(f'{folder}/{name}', [{**HOOK, **changes}], classifier(sync), **options)
+        run.train()
+        parameters = {name: value.detach() for name, value in run.model.module.named_parameters()}
+        torch.save(dict(parameters=parameters, seen=run.model.module.seen), f'{folder}/{name}-{rank}.pt')
     dist.destroy_process_group()
 
 
