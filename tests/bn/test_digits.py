@@ -2,6 +2,10 @@
 
 Measured with these seeds: cosine of features before and after .38 (FT) against .92 (FT after conversion), .36 against .88 for
 integrated LP-FT and DAFT, at one to two points less in-domain accuracy.
+
+There is no threshold on accuracy out of domain, because conversion does not reliably raise it on images this simple. Over seven
+further changes (gradient turned or mirrored, noise, brightness, contrast, shift, blur) its mean was 57 (FT) against 61 %, and 57
+(integrated) against 58 % (DAFT): far ahead on brighter images, level or up to 15 points behind elsewhere.
 """
 
 import copy
