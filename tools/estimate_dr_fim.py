@@ -6,6 +6,7 @@ takes the file with `--cfg-options custom_hooks.0.scores=scores.safetensors`.
 """
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -55,6 +56,8 @@ def estimate(args: argparse.Namespace) -> DomainFisher:
         cfg.merge_from_dict(args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     hook = next((hook for hook in cfg.get('custom_hooks', []) if hook.type.endswith('FisherTuneHook')), {})
+    if not re.fullmatch(r'\d+/\d+', args.part):
+        raise ValueError(f'--part {args.part!r} must be i/n, for example 0/2.')
     number, parts = (int(text) for text in args.part.split('/'))
     options = {**hook.get('estimation', {}), 'seed': hook.get('seed', 0), 'part': (number, parts), **args.options}
     try:

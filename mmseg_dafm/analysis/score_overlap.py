@@ -91,14 +91,25 @@ def compare(files: Mapping[str, DomainFisher], criteria: Sequence[str] = FISHER,
 def change_curves(files: Mapping[str, DomainFisher]) -> dict[str, Tensor]:
     """Damped relative changes of all candidates: of the shift in each estimation, and of none between two of them.
 
-    Two estimations on disjoint images differ only by sampling; what the shift does beyond this null is signal.
+    Two estimations on disjoint images differ only by sampling; what the shift does beyond this null is signal. Files that are
+    not of disjoint parts give no null line.
     """
     curves = {f'{name}: x against x′': _changes(fisher.clean, fisher.shifted, fisher) for name, fisher in files.items()}
     names = list(files)
     for i, first in enumerate(names):
         for second in names[i + 1 :]:
+            if not disjoint(files[first], files[second]):
+                continue
             curves[f'null: {first} against {second}, x'] = _changes(files[first].clean, files[second].clean, files[first])
     return curves
+
+
+def disjoint(first: DomainFisher, second: DomainFisher) -> bool:
+    """Whether two estimations are on different parts (i, n) of the images of one order."""
+    parts = [fisher.meta.get('part') for fisher in (first, second)]
+    if None in parts or first.meta.get('seed') != second.meta.get('seed'):
+        return False
+    return parts[0][1] == parts[1][1] and parts[0][0] != parts[1][0]
 
 
 def _changes(clean: Mapping[str, Tensor], other: Mapping[str, Tensor], fisher: DomainFisher) -> Tensor:

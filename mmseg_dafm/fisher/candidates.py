@@ -1,10 +1,11 @@
 """The weights that FisherTune may select: rows of the query, key, value and feed-forward matrices of transformer blocks."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 KINDS = ('q', 'k', 'v', 'ffn')
 
@@ -46,10 +47,10 @@ class Rule:
 RULES = (
     # timm's ViTs (DINOv2, DINOv3, CLIP, MAE, SAM, BEiT) and the original releases
     Rule(r'attn\.qkv\.{leaf}', ('q', 'k', 'v')),
-    # EVA02 with sub-layer norm; Hugging Face's CLIP names its attention self_attn
-    Rule(r'(?:self_)?attn\.q_(?:proj\.)?{leaf}', ('q',)),
-    Rule(r'(?:self_)?attn\.k_(?:proj\.)?{leaf}', ('k',)),
-    Rule(r'(?:self_)?attn\.v_(?:proj\.)?{leaf}', ('v',)),
+    # EVA02 with sub-layer norm; Hugging Face's models, whose attention is called self_attn or attention
+    Rule(r'(?:(?:self_)?attn|attention)\.q_(?:proj\.)?{leaf}', ('q',)),
+    Rule(r'(?:(?:self_)?attn|attention)\.k_(?:proj\.)?{leaf}', ('k',)),
+    Rule(r'(?:(?:self_)?attn|attention)\.v_(?:proj\.)?{leaf}', ('v',)),
     # nn.MultiheadAttention: open_clip, mmseg's VisionTransformer, nn.TransformerEncoderLayer
     Rule(r'(?:self_)?attn\.(?:attn\.)?in_proj_{leaf}', ('q', 'k', 'v')),
     Rule(r'mlp\.(?:fc1|fc2|fc1_g|fc1_x|w12|w1|w2|w3|c_fc|c_proj|lin1|lin2)\.{leaf}', ('ffn',)),
@@ -60,10 +61,13 @@ RULES = (
     Rule(r'attn[12]\.to_k\.{leaf}', ('k',)),
     Rule(r'attn[12]\.to_v\.{leaf}', ('v',)),
     Rule(r'ff\.net\.(?:0\.proj|2)\.{leaf}', ('ffn',)),
-    # Hugging Face's ViT and DINOv2
+    # mmseg's Swin
+    Rule(r'attn\.w_msa\.qkv\.{leaf}', ('q', 'k', 'v')),
+    # Hugging Face's ViT and DINOv2 before transformers 5
     Rule(r'attention\.attention\.query\.{leaf}', ('q',)),
     Rule(r'attention\.attention\.key\.{leaf}', ('k',)),
     Rule(r'attention\.attention\.value\.{leaf}', ('v',)),
+    Rule(r'(?:intermediate|output)\.dense\.{leaf}', ('ffn',)),
 )
 
 
@@ -71,7 +75,7 @@ def find_candidates(
     backbone: nn.Module,
     kinds: Sequence[str] = KINDS,
     include_bias: bool = False,
-    rules: Iterable[Rule] = RULES,
+    extra_rules: Iterable[Rule | Mapping] = (),
 ) -> list[Candidate]:
     r"""Find theta = [theta_Q, theta_K, theta_V, theta_FFN] of all blocks.
 
@@ -81,13 +85,15 @@ def find_candidates(
         backbone: Any model with transformer blocks in a numbered list.
         kinds: The kinds that are wanted.
         include_bias: Take the biases, too; equation 3 lists matrices alone.
-        rules: Naming rules; ``(*RULES, Rule(r'mixer\.to_qkv\.{leaf}', ('q', 'k', 'v')))`` adds an architecture.
+        extra_rules: Naming rules beside :data:`RULES`, for another architecture: ``Rule(r'mixer\.to_qkv\.{leaf}', ('q', 'k',
+            'v'))``, or in a config ``dict(tail=..., parts=...)``.
 
     Returns:
         Candidates in the order of the backbone's parameters.
 
     Raises:
-        ValueError: For unknown kinds, a fused tensor that cannot be split, or if nothing is found.
+        ValueError: For unknown kinds, a fused tensor that cannot be split, or if a kind is found nowhere or not in every
+            block: an architecture that is known by half would be tuned by half.
 
     Source: FisherTune, equation 3.
     """
@@ -95,7 +101,7 @@ def find_candidates(
     if unknown or not kinds or isinstance(kinds, str):
         raise ValueError(f'kinds={kinds!r} must be a list out of {KINDS}.')
     leaves = ('weight', 'bias') if include_bias else ('weight',)
-    rules = tuple(rules)
+    rules = (*extra_rules_of(extra_rules), *RULES)
     patterns = [
         (re.compile(rf'(?P<path>(?:.+?\.)?\w+\.\d+)\.{rule.tail.format(leaf=leaf)}'), rule.parts)
         for rule in rules
@@ -104,7 +110,8 @@ def find_candidates(
     found, blocks = [], {}
     for name, parameter in backbone.named_parameters():
         match, parts = next(((hit, parts) for pattern, parts in patterns if (hit := pattern.fullmatch(name))), (None, ()))
-        if match is None:
+        # convolutions of hybrid models may have a linear layer's name
+        if match is None or parameter.ndim > 2:
             continue
         path, rows = match['path'], len(parameter)
         if rows % len(parts):
@@ -115,9 +122,33 @@ def find_candidates(
         some = [name for name, parameter in backbone.named_parameters() if parameter.ndim > 1][:4]
         raise ValueError(
             f'{type(backbone).__name__} has no weights of the kinds {tuple(kinds)} under the names of any rule; its matrices are '
-            f'called {some}: add a Rule for them.'
+            f'called {some}: add a rule for them (extra_rules).'
         )
+    for path in blocks:
+        missing = sorted(set(kinds) - {candidate.kind for candidate in found if candidate.path == path})
+        if missing:
+            names = [name for name, parameter in backbone.named_parameters() if name.startswith(path) and parameter.ndim > 1]
+            raise ValueError(
+                f'{type(backbone).__name__} has no weights of the kinds {missing} in {path}, whose matrices are {names}: add a '
+                'rule for them (extra_rules), or leave these kinds out.'
+            )
     return found
+
+
+def extra_rules_of(rules: Iterable[Rule | Mapping]) -> tuple[Rule, ...]:
+    """Rules from a config.
+
+    Raises:
+        ValueError: If one lacks ``tail`` or ``parts``, or has other keys.
+    """
+    found = []
+    for rule in rules:
+        if not isinstance(rule, Rule):
+            if set(rule) != {'tail', 'parts'} or set(rule['parts']) - set(KINDS):
+                raise ValueError(f'a rule is dict(tail=..., parts=...) with parts out of {KINDS}, got {dict(rule)}.')
+            rule = Rule(rule['tail'], tuple(rule['parts']))
+        found.append(rule)
+    return tuple(found)
 
 
 def candidate_tensors(backbone: nn.Module, candidates: Sequence[Candidate]) -> dict[str, nn.Parameter]:
@@ -127,6 +158,16 @@ def candidate_tensors(backbone: nn.Module, candidates: Sequence[Candidate]) -> d
     """
     names = {candidate.parameter for candidate in candidates}
     return {name: parameter for name, parameter in backbone.named_parameters() if name in names}
+
+
+def narrow(parts: Mapping[str, Tensor], candidates: Sequence[Candidate]) -> Mapping[str, Tensor]:
+    """The candidates' rows of tensors of the parameters' shapes; the same object where all rows are candidates."""
+    rows: dict[str, list[slice]] = {}
+    for candidate in candidates:
+        rows.setdefault(candidate.parameter, []).append(slice(*candidate.rows))
+    if all(sum(row.stop - row.start for row in rows[name]) == len(part) for name, part in parts.items()):
+        return parts
+    return {name: torch.cat([part[row] for row in rows[name]]) for name, part in parts.items()}
 
 
 def block_paths(candidates: Sequence[Candidate]) -> list[str]:

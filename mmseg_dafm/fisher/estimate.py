@@ -3,13 +3,14 @@
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mmseg_dafm.bn.across_ranks import world_size
+from mmseg_dafm.fisher.candidates import Candidate, narrow
 from mmseg_dafm.fisher.combine import damping_of
 from mmseg_dafm.fisher.diagonal import Losses, add_squares_by_loop, new_accumulators, only_requires_grad, test_mode
 from mmseg_dafm.fisher.feature_shift import FeatureShift
@@ -59,6 +60,7 @@ class DomainFisherEstimator:
         pilot_images: Of ``'sgvb'``.
         sgvb_lr: Of ``'sgvb'``.
         seed: Of everything random.
+        candidates: Rows that the damping is the mean over; None takes all.
         watch: Shows progress.
 
     Raises:
@@ -85,6 +87,7 @@ class DomainFisherEstimator:
         pilot_images: int = 16,
         sgvb_lr: float = 1e-2,
         seed: int = 0,
+        candidates: Sequence[Candidate] | None = None,
         watch: Watch = lambda items, total, title: items,
     ) -> None:
         if estimator not in ESTIMATORS:
@@ -97,6 +100,7 @@ class DomainFisherEstimator:
         self.images, self.batch_size, self.bank_images = images, batch_size, min(bank_images, images)
         self.estimator, self.path, self.damping, self.seed = estimator, path, damping, seed
         self.blocks, self.pilot_images, self.sgvb_lr = blocks, min(pilot_images, images), sgvb_lr
+        self.candidates = candidates
         self.watch, self.tau = watch, prior_widths(tensors, tau)
         self.device = next(iter(self.tensors.values())).device
         self.strengths = torch.zeros(images, 2, dtype=torch.float64)
@@ -182,12 +186,15 @@ class DomainFisherEstimator:
                     for name, total in totals[domain].items():
                         total.add_(part[name])
             done = min(self.images, self._block_end(block, len(shares)))
-            damping = damping_of(totals[CLEAN], self.damping) / done
+            damping = self._damping(totals[CLEAN]) / done
         next(reader, None)
         for parts in totals.values():
             for total in parts.values():
                 total.div_(self.images)
         return totals, damping
+
+    def _damping(self, total: Mapping[str, Tensor]) -> float:
+        return damping_of(total if self.candidates is None else narrow(total, self.candidates), self.damping)
 
     def _widths(self, total: Mapping[str, Tensor], done: int, damping: float) -> dict[str, Tensor | float]:
         """Standard deviations of q; those of the prior before anything was seen."""
@@ -196,11 +203,13 @@ class DomainFisherEstimator:
         return {name: posterior_width(part / done, self.tau[name], damping) for name, part in total.items()}
 
     def _add_squares(self, domain: str, samples: Sequence[Any], ids: Sequence[int], into: Mapping[str, Tensor]) -> None:
-        losses, seeds = self._losses(domain, ids), self._seeds(ids)
         if self.layers is not None and self.layers.handles:
-            add_squares_by_batch(losses, self.layers, samples, seeds, into)
-        else:
-            add_squares_by_loop(losses, self.tensors, samples, seeds, into)
+            with self._domain(domain, ids) as seeds:
+                add_squares_by_batch(self.losses, self.layers, samples, seeds, into)
+            return
+        for sample, i in zip(samples, ids, strict=True):
+            with self._domain(domain, [i]) as seeds:
+                add_squares_by_loop(self.losses, self.tensors, [sample], seeds, into)
 
     def _sgvb(self) -> tuple[dict[str, dict[str, Tensor]], float]:
         """Optimise log Lambda for x and for x', a step per group."""
@@ -208,7 +217,7 @@ class DomainFisherEstimator:
         for (_, ids), samples in self._samples(self._share(self.pilot_images)[0], 'pilot'):
             add_squares_by_loop(self.losses, self.tensors, samples, self._seeds(ids), pilot)
         sum_over_ranks(pilot.values())
-        damping = damping_of(pilot, self.damping) / self.pilot_images
+        damping = self._damping(pilot) / self.pilot_images
         gamma = {name: damping * tau**2 for name, tau in self.tau.items()}
         posteriors = {domain: LogPrecision(self.tensors, gamma, self.tau, self.sgvb_lr) for domain in (CLEAN, SHIFTED)}
         noise, names = WeightNoise(self.tensors), list(self.tensors)
@@ -222,8 +231,8 @@ class DomainFisherEstimator:
                 count = torch.zeros((), device=self.device)
                 if found is not None:
                     (_, ids), samples = found
-                    with noise.drawn(seed, posterior.widths()):
-                        loss = self._losses(domain, ids)(samples, self._seeds(ids)).sum()
+                    with noise.drawn(seed, posterior.widths()), self._domain(domain, ids) as seeds:
+                        loss = self.losses(samples, seeds).sum()
                         gradients = list(torch.autograd.grad(loss, [self.tensors[name] for name in names]))
                     count += len(ids)
                 sum_over_ranks([*gradients, count])
@@ -238,20 +247,20 @@ class DomainFisherEstimator:
         steps = math.ceil(groups / world_size())
         return [*share, *[None] * (steps - len(share))]
 
-    def _losses(self, domain: str, ids: Sequence[int]) -> Losses:
-        """The losses on x, or on x', where the strength of the shift is kept."""
+    @contextmanager
+    def _domain(self, domain: str, ids: Sequence[int]) -> Iterator[list[int]]:
+        """Shift the model's features in forward and backward passes, if x' is meant; gives the seeds of the images.
+
+        Backward is inside, too, because gradient checkpointing runs blocks again then.
+        """
+        seeds = self._seeds(ids)
         if domain == CLEAN:
-            return self.losses
-        place = dict(zip(self._seeds(ids), ids, strict=True))
-
-        def shifted(samples: Sequence[Any], seeds: Sequence[int]) -> Tensor:
-            with self.shift.shifting(seeds) as drawn:
-                losses = self.losses(samples, seeds)
-            if drawn:
-                self.strengths[[place[seed] for seed in seeds]] = torch.stack(drawn).nanmean(0).double()
-            return losses
-
-        return shifted
+            yield seeds
+            return
+        with self.shift.shifting(seeds) as drawn:
+            yield seeds
+        if drawn:
+            self.strengths[list(ids)] = torch.stack(drawn).nanmean(0).double()
 
     def _share(self, images: int, blocks: int = 1) -> list[list[Group]]:
         rank = torch.distributed.get_rank() if world_size() > 1 else 0

@@ -11,7 +11,7 @@ from mmseg_dafm.bn.across_ranks import world_size
 from mmseg_dafm.fisher.perturb import StatisticsBank, perturb
 from mmseg_dafm.fisher.sharing import sum_over_ranks
 
-NOISES = ('channel', 'sample', 'batch')
+NOISES = ('channel', 'sample')
 EMBEDDING = 'embedding'
 
 
@@ -35,8 +35,8 @@ class FeatureShift:
             :func:`default_positions`.
         probability: With which the position of a block is perturbed for a sample; the embedding always is.
         factor: Scale of the noise.
-        noise: ``'channel'``: eps per sample and channel, as DSU; ``'sample'`` and ``'batch'``: one number for all channels (and
-            samples), so that the strength of the shift varies.
+        noise: ``'channel'``: eps per sample and channel, as DSU; ``'sample'``: one number for all channels, so that the
+            strength of the shift varies from sample to sample.
         prefix_tokens: Leading tokens that are no patches (class token, registers): they are neither measured nor changed.
 
     Raises:
@@ -133,7 +133,7 @@ class FeatureShift:
         place = self.positions.index(position)
         width = channels if self.noise == 'channel' else 1
         noises, active = [], []
-        for seed in seeds if self.noise != 'batch' else [seeds[0]] * len(seeds):
+        for seed in seeds:
             generator = torch.Generator().manual_seed((seed * 1009 + place) % 2**63)
             active.append(torch.rand(1, generator=generator) < (1.0 if position == EMBEDDING else self.probability))
             noises.append(torch.randn(2, width, generator=generator).expand(2, channels))
@@ -193,5 +193,6 @@ def prefix_tokens(backbone: nn.Module) -> int:
         if isinstance(count, int):
             return count
         if isinstance(getattr(module, 'cls_token', None), nn.Parameter):
-            return 1
+            # mmseg's ViT may cut its class token off before the first block
+            return int(getattr(module, 'with_cls_token', True))
     return 0

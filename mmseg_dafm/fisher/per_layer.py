@@ -53,6 +53,9 @@ class LayerGradients:
         self.seen.clear()
 
     def _record(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        # passes without gradients are not those whose loss is squared
+        if not torch.is_grad_enabled():
+            return
         if module in self.seen:
             self.repeated = next(iter(self.layers[module].values()))
         # without parameters that require a gradient the graph starts here

@@ -74,11 +74,6 @@ def trained_count(mode: str, progress: float, delta_min: float, delta_max: float
     return min(max(math.floor(count + 1e-9), 1), candidates)
 
 
-def largest_count(mode: str, delta_min: float, delta_max: float, base: int, candidates: int) -> int:
-    """Number of weights that train at the end of the schedule."""
-    return trained_count(mode, 1.0, delta_min, delta_max, base, candidates, math.log(10))
-
-
 def check_deltas(delta_min: float, delta_max: float) -> None:
     """Refuse shares out of range.
 

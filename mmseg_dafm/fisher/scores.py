@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmseg_dafm.fisher import combine
-from mmseg_dafm.fisher.candidates import KINDS, Candidate
+from mmseg_dafm.fisher.candidates import KINDS, Candidate, narrow
 from mmseg_dafm.fisher.ranks import largest
 
 FISHER = ('rank', 'eq7', 'eq15', 'mean', 'F', 'dF')
@@ -77,6 +77,8 @@ def score(criterion: str, fisher: DomainFisher, coef: str | float = 'abs') -> di
     Raises:
         ValueError: For another criterion.
     """
+    if 'candidates' in fisher.meta and narrow(fisher.clean, fisher.candidates) is not fisher.clean:
+        return _score_of_rows(criterion, fisher, coef)
     clean, shifted, m = fisher.clean, fisher.shifted, fisher.damping
     if criterion == 'F':
         return clean
@@ -90,6 +92,20 @@ def score(criterion: str, fisher: DomainFisher, coef: str | float = 'abs') -> di
     if criterion == 'eq15':
         return combine.eq15(clean, shifted, c, fisher.gamma, fisher.tau)
     return (combine.rank_combined if criterion == 'rank' else combine.mean_normalised)(clean, shifted, c, m)
+
+
+def _score_of_rows(criterion: str, fisher: DomainFisher, coef: str | float) -> dict[str, Tensor]:
+    """Scores where some rows are no candidates: those count for no rank and no mean, and score 0."""
+    rows = fisher.candidates
+    parts = [dict(narrow(part, rows)) for part in (fisher.clean, fisher.shifted)]
+    own = score(criterion, DomainFisher(*parts, fisher.strengths, fisher.damping, fisher.tau), coef)
+    found = {name: torch.zeros_like(part) for name, part in fisher.clean.items()}
+    done = dict.fromkeys(found, 0)
+    for candidate in rows:
+        name, size = candidate.parameter, candidate.rows[1] - candidate.rows[0]
+        found[name][slice(*candidate.rows)] = own[name][done[name] : done[name] + size].to(found[name].dtype)
+        done[name] += size
+    return found
 
 
 def data_free_score(criterion: str, tensors: Mapping[str, nn.Parameter], seed: int = 0) -> dict[str, Tensor]:

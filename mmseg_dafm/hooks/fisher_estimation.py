@@ -11,7 +11,9 @@ from mmseg_dafm.fisher.candidates import block_paths, parameter_count
 from mmseg_dafm.fisher.estimate import ESTIMATORS, PATHS, DomainFisherEstimator
 from mmseg_dafm.fisher.feature_shift import NOISES, FeatureShift, prefix_tokens
 from mmseg_dafm.fisher.labels import SOURCES
+from mmseg_dafm.fisher.per_layer import LayerGradients, NotBatchable
 from mmseg_dafm.fisher.scores import DomainFisher
+from mmseg_dafm.fisher.variational import prior_widths
 from mmseg_dafm.hooks.fisher_losses import SampleLosses
 from mmseg_dafm.hooks.fisher_samples import sample_source
 from mmseg_dafm.progress import track
@@ -31,7 +33,7 @@ class Estimation:
         damping: Factor on the mean of F(x).
         tau: Prior standard deviation as a share of each tensor's root mean square.
         blocks: Updates of the posterior of ``'von'``.
-        amp: Mixed precision: False, True (bfloat16) or ``'float16'``.
+        amp: Passes in bfloat16. (In float16 small gradients would be 0: the estimation has no loss scaling.)
         shift: Options of :class:`mmseg_dafm.fisher.feature_shift.FeatureShift`: ``positions``, ``probability``, ``factor``,
             ``noise``.
         dataloader: Config of another loader than the training's.
@@ -48,7 +50,7 @@ class Estimation:
     damping: float = 1.0
     tau: float = 0.05
     blocks: int = 8
-    amp: bool | str = False
+    amp: bool = False
     shift: dict = field(default_factory=dict)
     dataloader: dict | None = None
     seed: int = 0
@@ -63,6 +65,8 @@ class Estimation:
                 raise ValueError(f'estimation.{key}={getattr(self, key)} must be at least 2.')
         if self.batch_size < 1 or self.blocks < 1 or self.damping <= 0 or self.tau <= 0:
             raise ValueError('estimation.batch_size and blocks must be at least 1, damping and tau above 0.')
+        if self.amp not in (False, True):
+            raise ValueError(f'estimation.amp={self.amp!r} must be False, or True for bfloat16.')
         if not 0 <= self.part[0] < self.part[1]:
             raise ValueError(f'estimation.part={tuple(self.part)} must be (i, n) with 0 <= i < n.')
         unknown = sorted(set(self.shift) - {'positions', 'probability', 'factor', 'noise', 'prefix_tokens'})
@@ -70,6 +74,34 @@ class Estimation:
             raise ValueError(f'estimation.shift has unknown keys {unknown}.')
         if self.shift.get('noise', 'channel') not in NOISES:
             raise ValueError(f'estimation.shift.noise={self.shift["noise"]!r} is unknown: use one of {NOISES}.')
+
+    def check(self, model: nn.Module, selected) -> None:
+        """Refuse what :meth:`run` would refuse, without a pass over the data.
+
+        Args:
+            model: The unwrapped model.
+            selected: As for :meth:`run`.
+
+        Raises:
+            ValueError: For perturbation positions, label source, tensors or path that cannot be.
+        """
+        self.losses(model)
+        self.feature_shift(selected)
+        prior_widths(selected.tensors, self.tau)
+        if self.path == 'batch':
+            try:
+                LayerGradients(model, selected.tensors)
+            except NotBatchable as error:
+                raise ValueError(f"estimation.path='batch' does not apply: {error}; use 'auto' or 'loop'.") from None
+
+    def losses(self, model: nn.Module) -> SampleLosses:
+        """The loss of each image."""
+        return SampleLosses(model, self.label_source, torch.bfloat16 if self.amp else None)
+
+    def feature_shift(self, selected) -> FeatureShift:
+        """The perturbation of the backbone."""
+        shift = {'prefix_tokens': prefix_tokens(selected.backbone), **self.shift}
+        return FeatureShift(selected.backbone, block_paths(selected.candidates), **shift)
 
     def run(self, model: nn.Module, selected, source: dict | DataLoader, say: Callable[[str], None] | None) -> DomainFisher:
         """Estimate.
@@ -80,15 +112,12 @@ class Estimation:
             source: Config of the training loader, or the loader.
             say: Takes lines of progress; None says nothing.
         """
-        shift = dict(self.shift)
-        shift.setdefault('prefix_tokens', prefix_tokens(selected.backbone))
-        amp = {False: None, True: torch.bfloat16}.get(self.amp, torch.float16)
         estimator = DomainFisherEstimator(
             model,
             selected.tensors,
-            SampleLosses(model, self.label_source, amp),
+            self.losses(model),
             sample_source(self.dataloader or source, self.seed, self.part),
-            FeatureShift(selected.backbone, block_paths(selected.candidates), **shift),
+            self.feature_shift(selected),
             images=self.images,
             batch_size=self.batch_size,
             bank_images=self.bank_images,
@@ -98,6 +127,7 @@ class Estimation:
             tau=self.tau,
             blocks=self.blocks,
             seed=self.seed,
+            candidates=selected.candidates,
             watch=lambda items, total, title: items if say is None else track(items, total, title, say),
         )
         found = estimator.run()

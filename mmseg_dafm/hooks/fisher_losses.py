@@ -1,6 +1,7 @@
 """One loss per image from an mmengine model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,6 +11,19 @@ from mmseg.models import EncoderDecoder
 from torch import Tensor, nn
 
 from mmseg_dafm.fisher.labels import SOURCES, draw_labels
+
+
+@contextmanager
+def _of_this_process(model: nn.Module) -> Iterator[None]:
+    """Losses that average over processes leave it inside: an image's loss has nothing to do with other processes'."""
+    joined = [module for module in model.modules() if getattr(module, 'average_over_ranks', False)]
+    for module in joined:
+        module.average_over_ranks = False
+    try:
+        yield
+    finally:
+        for module in joined:
+            module.average_over_ranks = True
 
 
 class SampleLosses:
@@ -41,7 +55,9 @@ class SampleLosses:
         device = next(self.model.parameters()).device
         # mmengine's own examples give tuples of tensors, mmseg and its kin dicts
         collate = pseudo_collate if isinstance(samples[0], dict) else default_collate
-        with torch.autocast(device.type, dtype=self.amp, enabled=self.amp is not None):
+        # the backbones at hand draw nothing in test mode; one that did would draw the same for x and x'
+        torch.manual_seed(seeds[0])
+        with _of_this_process(self.model), torch.autocast(device.type, dtype=self.amp, enabled=self.amp is not None):
             data = self.model.data_preprocessor(collate(list(samples)), True)
             if isinstance(data, dict) and self.label_source != 'gt':
                 self._relabel(data['inputs'], data['data_samples'], seeds)

@@ -1,32 +1,31 @@
 """FisherTuneHook: warm up the head, score the backbone's weights, and train the best of them."""
 
-import json
 import logging
 import math
 import os.path as osp
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmseg.registry import HOOKS
-from torch import Tensor
+from torch import Tensor, nn
 
-from mmseg_dafm.analysis.sensitivity import draw_sensitivity
-from mmseg_dafm.files import replacing
 from mmseg_dafm.fisher import schedule
 from mmseg_dafm.fisher.combine import coefficient
 from mmseg_dafm.fisher.fingerprint import fingerprint
 from mmseg_dafm.fisher.score_file import check_belongs, load_fisher, save_fisher
 from mmseg_dafm.fisher.scores import CRITERIA, FISHER, DomainFisher, data_free_score, ranking, score
-from mmseg_dafm.fisher.sharing import from_first_rank
-from mmseg_dafm.fisher.summary import jaccard, summarise, table
+from mmseg_dafm.fisher.sharing import any_rank, from_first_rank
 from mmseg_dafm.hooks.fisher_estimation import Estimation
+from mmseg_dafm.hooks.fisher_report import write_selection
 from mmseg_dafm.hooks.rewrap import rewrap, unwrapped
 from mmseg_dafm.optim.fisher_wrapper import SelectedWeights
 from mmseg_dafm.rng import preserved_rng
 
-SCORES, SELECTION, PICTURE = 'dr_fim.safetensors', 'fisher_selection.json', 'fisher_sensitivity.png'
+SCORES = 'dr_fim.safetensors'
 
 
 @HOOKS.register_module()
@@ -53,11 +52,12 @@ class FisherTuneHook(Hook):
         coef: Weight of the domain term: ``'abs'``, ``'raw'`` or a number.
         delta_min: Share of the backbone's parameters at the start of step 3; 0.01 is 1 %.
         delta_max: Share at its end.
-        schedule: ``'ratio'``, ``'threshold'`` or ``'constant'``.
+        schedule: ``'ratio'`` or ``'constant'``; ``'threshold'`` is equation 16 as printed, where the two deltas are thresholds on
+            scores in [0, 1] and not shares: 0.01 and 0.05 then train 95 % of the candidates at once.
         growth: k of the ratio schedule.
         interval: Iterations between two growths.
         scores: File of an earlier estimation; nothing is estimated then. The weights must be those that it scored.
-        seed: Of images, shifts and random selections.
+        seed: Of images, shifts and random selections; None takes the run's own, so that another training seed selects anew.
         estimation: Options of :class:`mmseg_dafm.hooks.fisher_estimation.Estimation`: ``images``, ``batch_size``,
             ``estimator``, ``label_source``, ``shift``, ...
 
@@ -82,7 +82,7 @@ class FisherTuneHook(Hook):
         growth: float = math.log(10),
         interval: int = 500,
         scores: str | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         estimation: dict | None = None,
     ) -> None:
         if criterion not in CRITERIA:
@@ -91,7 +91,13 @@ class FisherTuneHook(Hook):
             raise ValueError(f'FisherTuneHook: warmup_iters={warmup_iters} must be 0 or more, interval={interval} 1 or more.')
         self.warmup_iters, self.criterion, self.coef, self.interval, self.seed = warmup_iters, criterion, coef, interval, seed
         self.growth = dict(mode=schedule, delta_min=delta_min, delta_max=delta_max, rate=growth)
-        self.scores, self.estimation = scores, Estimation(seed=seed, **(estimation or {}))
+        self.scores, self.best = scores, None
+        if 'seed' in (estimation or {}):
+            raise ValueError("FisherTuneHook: estimation.seed is the hook's own seed: give it there.")
+        try:
+            self.estimation = Estimation(**(estimation or {}))
+        except TypeError as error:
+            raise ValueError(f'FisherTuneHook: estimation has a key that does not exist: {error}.') from None
         self.trained_count(0.0, 100, 100)
         if criterion in FISHER:
             coefficient(torch.zeros(1, 2), coef)
@@ -121,14 +127,17 @@ class FisherTuneHook(Hook):
                 f'FisherTuneHook: warmup_iters={self.warmup_iters} and interval={self.interval} must be multiples of '
                 f'optim_wrapper.accumulative_counts={counts}: the set of weights cannot change within an accumulated step.'
             )
-        if self.scores is not None and wrapper.ranking is None:
-            self.given_scores(wrapper)
+        self.estimation = replace(self.estimation, seed=runner.seed if self.seed is None else self.seed)
         if wrapper.ranking is None and runner.iter > self.warmup_iters:
             raise ValueError(
                 f'FisherTuneHook: resumed at iteration {runner.iter}, after warmup_iters={self.warmup_iters}, from a checkpoint '
                 'without selected weights: start anew, or resume from a checkpoint of the warm-up.'
             )
-        if wrapper.ranking is not None:
+        if wrapper.ranking is None:
+            self.check_selection(unwrapped(runner.model), wrapper)
+            if self.scores is not None:
+                self.best = self.ranked(runner, self.given_scores)
+        else:
             print_log(f'FisherTuneHook: goes on with {wrapper.count:,} selected weights, nothing is estimated', 'current')
         if wrapper.freeze_unused():
             rewrap(runner)
@@ -155,26 +164,75 @@ class FisherTuneHook(Hook):
             print_log(f'FisherTuneHook: {count:,} weights are trained, {share:.2f} % of the backbone', 'current')
         runner.message_hub.update_scalar('train/trained_weights', float(count))
 
+    def check_selection(self, model: nn.Module, wrapper: SelectedWeights) -> None:
+        """Refuse what could not be selected or estimated after the warm-up.
+
+        Raises:
+            ValueError: For too few candidates, or an estimation that cannot be.
+        """
+        wanted, candidates = self.largest_count(wrapper), candidate_count(wrapper)
+        kind = self.criterion.removeprefix('random_') if self.criterion.startswith('random_') else None
+        allowed = candidate_count(wrapper, kind)
+        if wanted > allowed:
+            raise ValueError(
+                f'FisherTuneHook: criterion={self.criterion!r} has {allowed:,} candidates, fewer than the {wanted:,} weights of '
+                f'delta_max={self.growth["delta_max"]}: lower it.'
+            )
+        if wanted > candidates / 2:
+            print_log(
+                f'FisherTuneHook: {wanted:,} of {candidates:,} candidates will be trained: FisherTune pays for small shares',
+                'current', logging.WARNING,
+            )  # fmt: skip
+        if self.criterion in FISHER and self.scores is None:
+            self.estimation.check(model, wrapper)
+        if self.criterion not in FISHER and self.scores is not None:
+            raise ValueError(f'FisherTuneHook: scores={self.scores!r} is not used by criterion={self.criterion!r}: remove one.')
+
+    def largest_count(self, wrapper: SelectedWeights) -> int:
+        """Number of weights of the largest set."""
+        return self.trained_count(1.0, wrapper.backbone_parameters, candidate_count(wrapper))
+
     def select(self, runner) -> Tensor:
         """The ranking of weights, the same on all processes."""
-        wrapper = runner.optim_wrapper
+        if self.best is not None:
+            return self.best
         fisher = self.fisher(runner) if self.criterion in FISHER else None
-        if fisher is None:
-            scores = data_free_score(self.criterion, wrapper.tensors, self.seed)
-        else:
-            scores = score(self.criterion, fisher, self.coef)
-        size = self.trained_count(1.0, wrapper.backbone_parameters, candidate_count(wrapper))
-        best = ranking(scores, wrapper.candidates, size, self.criterion)
-        best = from_first_rank(best, next(iter(wrapper.tensors.values())).device)
+        return self.ranked(runner, lambda wrapper: fisher)
+
+    def ranked(self, runner, source: Callable[[SelectedWeights], DomainFisher | None]) -> Tensor:
+        """Rank on the first process, write what was found, and tell the others.
+
+        Args:
+            runner: Of the run.
+            source: Gives the Fisher information, None for criteria without.
+
+        Raises:
+            ValueError: On all processes, if the first cannot rank.
+            FileNotFoundError: Likewise.
+        """
+        wrapper, error = runner.optim_wrapper, None
+        best = torch.zeros(self.largest_count(wrapper), dtype=torch.int64)
+        device = next(iter(wrapper.tensors.values())).device
         if is_main_process():
-            self.write(runner, best, scores, fisher)
-        return best
+            try:
+                fisher = source(wrapper)
+                if fisher is None:
+                    scores = data_free_score(self.criterion, wrapper.tensors, self.estimation.seed)
+                else:
+                    scores = score(self.criterion, fisher, self.coef)
+                best = ranking(scores, wrapper.candidates, len(best), self.criterion)
+                settings = dict(criterion=self.criterion, coef=self.coef, growth=self.growth, seed=self.estimation.seed)
+                settings.update(warmup_iters=self.warmup_iters, interval=self.interval)
+                write_selection(runner.work_dir, wrapper, best, scores, fisher, settings)
+            except (ValueError, FileNotFoundError) as problem:
+                error = problem
+        if any_rank(error is not None, device):
+            raise error or ValueError('FisherTuneHook: the first process could not rank the weights; it says why.')
+        return from_first_rank(best, device)
 
     def fisher(self, runner) -> DomainFisher:
-        """Read or estimate the Fisher information."""
+        """Estimate the Fisher information, on all processes together."""
         wrapper = runner.optim_wrapper
-        if self.scores is not None:
-            return self.given_scores(wrapper)
         source = runner.cfg.get('train_dataloader')
         source = source if isinstance(source, dict) else runner.train_dataloader
         say = (lambda line: print_log(line, 'current')) if is_main_process() else None
@@ -188,39 +246,13 @@ class FisherTuneHook(Hook):
 
     def given_scores(self, wrapper: SelectedWeights) -> DomainFisher:
         """The scores of ``scores``, if they belong to the model."""
-        if self.criterion not in FISHER:
-            raise ValueError(f'FisherTuneHook: scores={self.scores!r} is not used by criterion={self.criterion!r}: remove one.')
         found = load_fisher(self.scores)
         check_belongs(found, wrapper.tensors, self.scores)
         found.check()
         return found
 
-    def write(self, runner, best: Tensor, scores: dict[str, Tensor], fisher: DomainFisher | None) -> None:
-        """Write the summary and the picture, and log the table."""
-        wrapper = runner.optim_wrapper
-        parts = summarise(best, wrapper.tensors, wrapper.candidates, scores)
-        print_log(f'FisherTuneHook: share of weights selected by {self.criterion!r}:\n{table(parts)}', 'current')
-        record = dict(criterion=self.criterion, coef=self.coef, selected=len(best), backbone=wrapper.backbone_parameters)
-        record.update(growth=self.growth, warmup_iters=self.warmup_iters, interval=self.interval, seed=self.seed)
-        record.update(estimation=fisher.meta if fisher else None, parts=[part.to_dict() for part in parts])
-        panels, overlap = {self.criterion: parts}, {}
-        if fisher is not None:
-            for other in (name for name in ('F', 'dF') if name != self.criterion):
-                others = score(other, fisher)
-                ids = ranking(others, wrapper.candidates, len(best))
-                panels[other] = summarise(ids, wrapper.tensors, wrapper.candidates, others)
-                overlap[other] = jaccard(ids, best)
-            record.update(damping=fisher.damping, coefficient=coefficient(fisher.strengths, self.coef), overlap=overlap)
-        with replacing(osp.join(runner.work_dir, SELECTION)) as path:
-            path.write_text(json.dumps(record, indent=1))
-        try:
-            with replacing(osp.join(runner.work_dir, PICTURE)) as path:
-                draw_sensitivity(panels, path, overlap)
-        except (RuntimeError, OSError) as error:
-            print_log(f'FisherTuneHook: no picture: {error}', 'current', logging.WARNING)
 
-
-def candidate_count(wrapper: SelectedWeights) -> int:
-    """Number of weights that may be selected."""
+def candidate_count(wrapper: SelectedWeights, kind: str | None = None) -> int:
+    """Number of weights that may be selected, of one kind or of all."""
     width = {name: tensor.numel() // len(tensor) for name, tensor in wrapper.tensors.items()}
-    return sum((c.rows[1] - c.rows[0]) * width[c.parameter] for c in wrapper.candidates)
+    return sum((c.rows[1] - c.rows[0]) * width[c.parameter] for c in wrapper.candidates if kind in (None, c.kind))

@@ -3,12 +3,12 @@
 import pytest
 import timm
 import torch
+import transformers
 from diffusers import UNet2DConditionModel
-from mmseg.models.backbones import VisionTransformer
+from mmseg.models.backbones import MixVisionTransformer, SwinTransformer, VisionTransformer
 from torch import nn
 
 from mmseg_dafm.fisher.candidates import (
-    RULES,
     Rule,
     block_paths,
     candidate_tensors,
@@ -98,15 +98,41 @@ def test_a_rule_of_ones_own_and_no_candidates():
 
     net = nn.Sequential(nn.Conv2d(3, 3, 1))
     net.layers = nn.ModuleList([Block()])
-    with pytest.raises(ValueError, match=r"called \['0.weight', 'layers.0.mixer.weight'\]: add a Rule"):
+    with pytest.raises(ValueError, match=r"called \['0.weight', 'layers.0.mixer.weight'\]: add a rule"):
         find_candidates(net)
-    found = find_candidates(net, rules=(*RULES, Rule(r'mixer\.{leaf}', ('q', 'k', 'v'))))
-    assert [c.rows for c in found] == [(0, 4), (4, 8), (8, 12)]
+    for rule in (Rule(r'mixer\.{leaf}', ('q', 'k', 'v')), dict(tail=r'mixer\.{leaf}', parts=['q', 'k', 'v'])):
+        found = find_candidates(net, ['q', 'k', 'v'], extra_rules=[rule])
+        assert [c.rows for c in found] == [(0, 4), (4, 8), (8, 12)]
     with pytest.raises(ValueError, match='do not split into 5 equal parts'):
-        find_candidates(net, rules=[Rule(r'mixer\.{leaf}', ('q', 'k', 'v', 'q', 'k'))])
+        find_candidates(net, extra_rules=[Rule(r'mixer\.{leaf}', ('q', 'k', 'v', 'q', 'k'))])
+    with pytest.raises(ValueError, match='a rule is dict'):
+        find_candidates(net, extra_rules=[dict(name='mixer')])
+    # no feed-forward weights, which the default kinds want
+    with pytest.raises(ValueError, match=r"no weights of the kinds \['ffn'\] in layers.0"):
+        find_candidates(net, extra_rules=[Rule(r'mixer\.{leaf}', ('q', 'k', 'v'))])
+
+
+def test_architectures_that_are_known_by_half_are_refused():
+    hybrid = MixVisionTransformer(num_layers=[1, 1, 1, 1])
+    with pytest.raises(ValueError, match=r"no weights of the kinds \['ffn'\] in layers.0.1.0"):
+        find_candidates(hybrid)
+    assert set(kinds(hybrid, kinds=['q', 'k', 'v'])) == {'q', 'k', 'v'}
+    assert set(kinds(SwinTransformer(depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1), embed_dims=8))) == {'q', 'k', 'v', 'ffn'}
+
+
+@pytest.mark.parametrize('name', ['ViT', 'Dinov2', 'CLIPVision'])
+def test_hugging_face(name):
+    sizes = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=32, patch_size=16)
+    sizes['intermediate_size'] = 64
+    model = getattr(transformers, f'{name}Model')(getattr(transformers, f'{name}Config')(**sizes))
+    found = kinds(model)
+    assert found['q'] == found['k'] == found['v'] == 2048
+    assert found['ffn'] in (2 * 2 * 32 * 64, 2 * 2 * 32 * 128)
 
 
 def test_prefix_tokens():
     assert prefix_tokens(timm.create_model('vit_small_patch14_reg4_dinov2', **TINY)) == 5
     assert prefix_tokens(VisionTransformer(img_size=32, num_layers=1, embed_dims=32, num_heads=2)) == 1
+    without = VisionTransformer(img_size=32, num_layers=1, embed_dims=32, num_heads=2, with_cls_token=False)
+    assert prefix_tokens(without) == 0
     assert prefix_tokens(nn.Linear(2, 2)) == 0

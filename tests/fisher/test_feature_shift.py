@@ -101,7 +101,7 @@ def test_blocks_are_perturbed_with_their_probability():
     assert shift.draw('embedding', range(20), 4)[2].all()
 
 
-@pytest.mark.parametrize(('noise', 'distinct'), [('channel', 5 * 12), ('sample', 5), ('batch', 1)])
+@pytest.mark.parametrize(('noise', 'distinct'), [('channel', 5 * 12), ('sample', 5)])
 def test_noise_granularity(noise, distinct):
     shift, _ = shift_of(Segmenter(), noise=noise)
     mu, _, _ = shift.draw('embedding', range(5), 12)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from mmseg_dafm.fisher.schedule import keep_ratio, largest_count, threshold, trained_count
+from mmseg_dafm.fisher.schedule import keep_ratio, threshold, trained_count
 
 K = math.log(10)
 
@@ -30,7 +30,6 @@ def test_counts():
     assert trained_count('constant', 0.0, 0.01, 0.05, base, candidates, K) == 15_209_984
     assert trained_count('threshold', 0.0, 0.01, 0.05, base, candidates, K) == math.floor(0.95 * candidates)
     assert trained_count('constant', 0.0, 0.5, 1.0, base, candidates, K) == candidates
-    assert largest_count('ratio', 0.01, 0.05, base, candidates) == 15_209_984
 
 
 def test_counts_never_fall():

@@ -1,4 +1,4 @@
-"""One of two gloo processes that train with FisherTuneHook: RANK WORLD_SIZE INIT_FILE FOLDER ESTIMATOR."""
+"""One of two gloo processes that train with FisherTuneHook: RANK WORLD_SIZE INIT_FILE FOLDER ESTIMATOR|mask2former."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 
 import mmseg_dafm  # noqa: F401
-from tests.hooks.fisher_run import build, config
+from tests.hooks.fisher_run import build, config, mask2former, mask2former_hook
 
 
 def main() -> None:
@@ -16,7 +16,11 @@ def main() -> None:
     torch.set_num_threads(1)
     dist.init_process_group('gloo', init_method=f'file://{init}', rank=rank, world_size=world)
     wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False, find_unused_parameters=False, device_ids=None)
-    cfg = config(folder, dict(estimation=dict(estimator=estimator)), model_wrapper_cfg=wrapper, launcher='pytorch')
+    options = dict(model_wrapper_cfg=wrapper, launcher='pytorch')
+    if estimator == 'mask2former':
+        cfg = config(folder, mask2former_hook(), model=mask2former(), **options)
+    else:
+        cfg = config(folder, dict(estimation=dict(estimator=estimator)), **options)
     # each rank takes one image of the two that a single process takes
     cfg.train_dataloader.batch_size = 1
     runner = build(cfg)

@@ -70,3 +70,19 @@ def train(cfg: Config) -> Runner:
     runner = build(cfg)
     runner.train()
     return runner
+
+
+def mask2former() -> dict:
+    """A model config with a small Mask2Former head."""
+    head = dict(
+        type='HFMask2FormerHead', in_channels=[24] * 4, channels=32, num_classes=19, num_queries=6, encoder_layers=1,
+        decoder_layers=2, num_points=64,
+    )  # fmt: skip
+    backbone = dict(VIT, out_indices=(0, 1, 2, 3), depth=4)
+    neck = dict(type='ScalePyramid', in_channels=[24] * 4)
+    return dict(type='DomainAwareEncoderDecoder', backbone=backbone, neck=neck, decode_head=head)
+
+
+def mask2former_hook() -> dict:
+    """Options of the hook for it: an odd number of images, one at a time."""
+    return dict(estimation=dict(images=5, bank_images=4, batch_size=1, estimator='plain'))

@@ -8,9 +8,10 @@ import torch
 
 from mmseg_dafm.fisher.score_file import load_fisher
 from mmseg_dafm.fisher.scores import ranking, score
+from mmseg_dafm.hooks.fisher_estimation import Estimation
 from mmseg_dafm.hooks.fisher_losses import SampleLosses
 from mmseg_dafm.hooks.fisher_samples import sample_source
-from tests.hooks.fisher_run import ITERATIONS, WARMUP, build, config, train
+from tests.hooks.fisher_run import ITERATIONS, WARMUP, build, config, mask2former, mask2former_hook, train
 from tests.processes import run_ranks
 
 SCRIPT = Path(__file__).with_name('fisher_ranks.py')
@@ -151,6 +152,27 @@ def test_two_processes_equal_one(finished, tmp_path, estimator):
         torch.testing.assert_close(joined.clean[name], F, rtol=2e-2, atol=1e-3 * float(F.max()))
 
 
+def test_two_processes_with_uneven_shares_of_mask_classification(tmp_path):
+    """Its loss averages over processes in training; an image's loss must not, nor wait for the other process."""
+    folder = tmp_path / 'two'
+    folder.mkdir()
+    run_ranks(SCRIPT, tmp_path, [folder, 'mask2former'])
+    found = load_fisher(folder / 'dr_fim.safetensors')
+    ranks = [torch.load(folder / f'rank{rank}.pt', weights_only=True) for rank in range(2)]
+    assert torch.equal(ranks[0]['ranking'], ranks[1]['ranking'])
+    assert found.meta['images'] == 5
+    # the same estimation in this process, from the weights of the end of the warm-up
+    cfg = config(tmp_path / 'one', mask2former_hook(), model=mask2former())
+    runner = build(cfg)
+    model = runner.model
+    model.load_state_dict(weights(folder, WARMUP))
+    wrapper = runner.build_optim_wrapper(cfg.optim_wrapper)
+    estimation = Estimation(**mask2former_hook()['estimation'])
+    alone = estimation.run(model, wrapper, cfg.train_dataloader, None)
+    for name, F in alone.clean.items():
+        torch.testing.assert_close(found.clean[name], F, rtol=1e-3, atol=1e-5 * float(F.max()))
+
+
 def _overlap(ids, runner):
     own = set(runner.optim_wrapper.ranking.tolist())
     return len(own & set(ids.tolist())) / len(own)
@@ -208,15 +230,70 @@ def test_samples_follow_from_their_number(finished):
         (dict(estimation=dict(estimator='x')), "estimation.estimator='x'"),
         (dict(estimation=dict(label_source='x')), "estimation.label_source='x'"),
         (dict(estimation=dict(images=1)), 'images=1 must be at least 2'),
+        (dict(estimation=dict(image=5)), "a key that does not exist: .*'image'"),
+        (dict(estimation=dict(seed=5)), "the hook's own seed"),
+        (dict(estimation=dict(amp='float16')), "amp='float16' must be False, or True"),
         (dict(estimation=dict(shift=dict(strength=1))), "unknown keys \\['strength'\\]"),
-        (dict(warmup_iters=8), 'leaves nothing of max_iters=8'),
-        (dict(criterion='random', scores='x'), "is not used by criterion='random'"),
-        (dict(criterion='random_q', delta_max=0.9), 'entries are wanted out of'),
     ],
 )
 def test_bad_options(tmp_path, hook, message):
     with pytest.raises(ValueError, match=message):
-        train(config(tmp_path, hook))
+        build(config(tmp_path, hook)).train()
+
+
+@pytest.mark.parametrize(
+    ('hook', 'message'),
+    [
+        (dict(warmup_iters=8), 'leaves nothing of max_iters=8'),
+        (dict(criterion='random', scores='x'), "is not used by criterion='random'"),
+        (dict(criterion='random_q'), 'has 1,728 candidates, fewer than the 2,035 weights of delta_max=0.05'),
+        (dict(estimation=dict(shift=dict(positions=[30]))), 'block numbers 0 to 2'),
+        (dict(estimation=dict(shift=dict(probability=2))), 'must lie in'),
+        (dict(scores='nowhere.safetensors'), 'do not exist'),
+    ],
+)
+def test_what_would_fail_after_the_warm_up_fails_before_it(tmp_path, hook, message):
+    runner = build(config(tmp_path, hook))
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        runner.train()
+    assert runner.iter == 0
+
+
+def test_a_path_that_does_not_apply_is_refused_before_the_warm_up(tmp_path):
+    attention = dict(type='VisionTransformer', img_size=64, embed_dims=24, num_layers=3, num_heads=2, out_indices=(2,))
+    cfg = config(tmp_path, dict(estimation=dict(path='batch')))
+    cfg.model.backbone = attention
+    cfg.model.decode_head.in_index = 0
+    with pytest.raises(ValueError, match='belongs to MultiheadAttention'):
+        train(cfg)
+    # mmseg's own ViT and nn.MultiheadAttention, one image at a time
+    cfg.custom_hooks[0].estimation.path = 'auto'
+    cfg.work_dir = str(tmp_path / 'auto')
+    assert train(cfg).optim_wrapper.count
+    assert load_fisher(tmp_path / 'auto' / 'dr_fim.safetensors').meta['path'] == 'loop'
+
+
+def test_equation_16_as_printed_warns(tmp_path, capfd):
+    cfg = config(tmp_path, dict(criterion='random', schedule='threshold'), iterations=3)
+    train(cfg)
+    assert 'candidates will be trained' in capfd.readouterr().err + (next(tmp_path.glob('*/*.log'))).read_text()
+
+
+def test_the_seed_of_the_run_selects(tmp_path):
+    chosen = []
+    for seed in (0, 1):
+        cfg = config(tmp_path / str(seed), dict(criterion='random'), iterations=3)
+        cfg.randomness.seed = seed
+        chosen.append(train(cfg).optim_wrapper.ranking)
+    assert not torch.equal(*chosen)
+
+
+def test_rules_of_a_config(tmp_path):
+    rules = [dict(tail=r'attn\.proj\.{leaf}', parts=['v'])]
+    paramwise = dict(candidates=dict(extra_rules=rules), custom_keys=dict(backbone=dict(lr_mult=0.1)))
+    cfg = config(tmp_path, dict(criterion='random'), iterations=3, optim_wrapper=dict(paramwise_cfg=paramwise))
+    names = list(train(cfg).optim_wrapper.tensors)
+    assert any(name.endswith('attn.proj.weight') for name in names)
 
 
 def test_another_optimizer_wrapper_is_refused(tmp_path):

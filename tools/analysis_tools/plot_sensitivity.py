@@ -38,7 +38,10 @@ def draw(args: argparse.Namespace) -> None:
         FileNotFoundError: If there are no scores.
     """
     fisher = load_fisher(args.scores)
-    coef = args.coef if args.coef in ('abs', 'raw') else float(args.coef)
+    try:
+        coef = args.coef if args.coef in ('abs', 'raw') else float(args.coef)
+    except ValueError:
+        raise ValueError(f'--coef {args.coef!r} must be abs, raw or a number.') from None
     candidates, count = fisher.candidates, selected_size(fisher, args.share)
     panels, tops = {}, {}
     for criterion in args.criteria:

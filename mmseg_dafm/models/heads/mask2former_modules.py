@@ -19,13 +19,19 @@ class RankMeanLoss(Mask2FormerLoss):
 
     transformers averages over the ranks of accelerate, and over none without it.
 
+    Attributes:
+        average_over_ranks: False keeps the number of this process's masks: a loss of single images, for which processes
+            need not make the same number of calls.
+
     Source: Mask2Former (Cheng et al., CVPR 2022), sec. 3.2 and 3.3.
     """
+
+    average_over_ranks = True
 
     def get_num_masks(self, class_labels: list[Tensor], device: torch.device) -> Tensor:
         """Mean over ranks of the number of masks in the batch, at least 1."""
         count = torch.tensor(float(sum(len(classes) for classes in class_labels)), device=device)
-        if get_world_size() > 1:
+        if self.average_over_ranks and get_world_size() > 1:
             all_reduce(count, op='mean')
         return count.clamp(min=1)
 
