@@ -1,12 +1,16 @@
 """The estimation of F(x) and F(x') against slow references, and its invariances."""
 
+from dataclasses import astuple
+
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from mmseg_dafm.fisher.candidates import block_paths, candidate_tensors, find_candidates
 from mmseg_dafm.fisher.estimate import DomainFisherEstimator
 from mmseg_dafm.fisher.feature_shift import FeatureShift
-from mmseg_dafm.fisher.variational import prior_widths
+from mmseg_dafm.fisher.scores import score
+from mmseg_dafm.fisher.variational import WeightNoise, prior_widths
 from tests.fisher.vit import Segmenter, losses_of, samples
 
 IMAGES = 6
@@ -181,3 +185,93 @@ def test_loss_that_is_not_finite():
     model = Segmenter()
     with pytest.raises(ValueError, match='NaN or infinite'):
         estimator(model, losses=lambda batch, seeds: losses_of(model)(batch, seeds) * float('nan')).run()
+
+
+def test_gradient_checkpointing_changes_nothing():
+    """Blocks run again in backward, and must be shifted again."""
+    plain = estimator(positions=('embedding', 0, 1)).run()
+    model = Segmenter()
+    model.backbone.set_grad_checkpointing(True)
+    # timm checkpoints in training mode alone; a model that does always is the hard case
+    checkpointed = estimator(model, positions=('embedding', 0, 1), losses=always_checkpointing(model)).run()
+    close(plain.clean, checkpointed.clean)
+    close(plain.shifted, checkpointed.shifted)
+
+
+def always_checkpointing(model):
+    def forward(images):
+        tokens = model.backbone.patch_embed(images)
+        tokens = model.backbone.norm_pre(model.backbone.patch_drop(model.backbone._pos_embed(tokens)))
+        for block in model.backbone.blocks:
+            tokens = checkpoint(block, tokens, use_reentrant=False)
+        tokens = model.backbone.norm(tokens)[:, 1:]
+        return model.head(tokens).transpose(1, 2).unflatten(2, (4, 4))
+
+    def losses(batch, seeds):
+        logits = forward(torch.stack([image for image, _ in batch]))
+        return torch.nn.functional.cross_entropy(logits, torch.stack([label for _, label in batch]), reduction='none').mean(
+            (1, 2)
+        )
+
+    return losses
+
+
+def test_von_step_by_step():
+    """Written out: three blocks of two images, each drawn from the posterior of the blocks before."""
+    model, data = Segmenter(), samples(IMAGES)
+    run = estimator(model, data, estimator='von', blocks=3, tau=0.3, damping=2.0, seed=4)
+    run.shift.factor = 0.0
+    found = run.run()
+    model.eval()
+    tensors, noise = run.tensors, WeightNoise(run.tensors)
+    total = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
+    start = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    m = 0.0
+    for i, (image, label) in enumerate(data):
+        seen = i // 2 * 2
+        if i % 2 == 0:
+            posterior = {name: F / seen if seen else None for name, F in total.items()}
+            if seen:
+                m = 2.0 * sum(float(F.sum()) for F in posterior.values()) / sum(F.numel() for F in posterior.values())
+        with torch.no_grad():
+            for name, epsilon in noise.epsilon((4 * 3 + 1) * 10**7 + i):
+                # Lambda = F / gamma + tau^-2 with gamma = m tau^2
+                tau = 0.3 * float(start[name].square().mean().sqrt())
+                precision = tau**-2 if not seen else posterior[name] / (m * tau**2) + tau**-2
+                tensors[name].copy_(start[name] + epsilon * precision**-0.5)
+        loss = torch.nn.functional.cross_entropy(model(image[None]), label[None])
+        gradients = torch.autograd.grad(loss, list(tensors.values()))
+        for name, gradient in zip(tensors, gradients, strict=True):
+            total[name] += gradient**2
+    for name, F in total.items():
+        torch.testing.assert_close(found.clean[name], (F / IMAGES).detach(), rtol=1e-5, atol=1e-5 * float(F.max()))
+
+
+def test_damping_and_ranks_count_candidates_alone():
+    model = Segmenter()
+    candidates = find_candidates(model.backbone, kinds=['q'])
+    whole = estimator(model)
+    run = estimator(model, candidates=candidates)
+    run.tensors = {name: tensor for name, tensor in whole.tensors.items() if name.endswith('qkv.weight')}
+    run.tau = {name: run.tau[name] for name in run.tensors}
+    found = run.run()
+    queries = torch.cat([F[:12].flatten() for F in found.clean.values()])
+    assert found.damping == pytest.approx(float(queries.mean()))
+    found.meta['candidates'] = [list(astuple(candidate)) for candidate in candidates]
+    scores = score('rank', found, 0.0)
+    ranks = torch.cat([part[:12].flatten() for part in scores.values()])
+    assert abs(float(ranks.max()) - 1) < 1e-2
+    assert (ranks.double().mean() - 0.5).abs() < 0.01
+    assert not any(part[12:].any() for part in scores.values())
+
+
+def test_passes_without_gradients_are_not_counted():
+    model = Segmenter()
+    plain = losses_of(model)
+
+    def losses(batch, seeds):
+        with torch.no_grad():
+            plain(batch, seeds)
+        return plain(batch, seeds)
+
+    assert estimator(model, losses=losses, batch_size=2).run().meta['path'] == 'batch'

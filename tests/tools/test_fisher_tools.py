@@ -60,6 +60,13 @@ def test_comparison(halves, tmp_path):
     assert (tmp_path / 'overlap.png').stat().st_size > 5000
 
 
+def test_files_that_overlap_give_no_null_line(warm, halves, tmp_path):
+    full = warm[0] / 'run' / 'dr_fim.safetensors'
+    done = tool('analysis_tools/compare_scores.py', full, halves[0], '--criteria', 'F', '--out', tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 'null' not in done.stdout
+
+
 def test_picture(halves, tmp_path):
     out = tmp_path / 'map.png'
     done = tool('analysis_tools/plot_sensitivity.py', halves[0], '--out', out)
@@ -84,6 +91,7 @@ def refused(name, arguments, monkeypatch):
         (['none.py', '{checkpoint}', '--out', 'x'], 'none.py does not exist'),
         (['{cfg}', '{checkpoint}', '--out', 'x', '--options', 'imges=3'], "unexpected keyword argument 'imges'"),
         (['{cfg}', '{checkpoint}', '--out', 'x', '--part', '2/2'], 'must be (i, n)'),
+        (['{cfg}', '{checkpoint}', '--out', 'x', '--part', 'half'], "--part 'half' must be i/n"),
     ],
 )
 def test_bad_input(warm, arguments, message, monkeypatch):
