@@ -48,6 +48,6 @@ setup(
         'openclip': ['open_clip_torch>=3.0'],
         'analysis': ['scikit-learn'],
         'vfm': VFM,
-        'test': [*ONEDL, *VFM, 'open_clip_torch>=3.0', 'scikit-learn', 'pytest>=8', 'hypothesis', 'ruff'],
+        'test': [*ONEDL, *VFM, 'open_clip_torch>=3.0', 'scikit-learn', 'pytest>=8', 'pytest-xdist', 'hypothesis', 'ruff'],
     },
 )
