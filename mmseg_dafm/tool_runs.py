@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,6 +31,30 @@ def run_tool(name: str, arguments: Sequence[str], log: Path, environment: dict[s
     if code:
         last = next((line for line in reversed(log.read_text(errors='replace').splitlines()) if line.strip()), 'no output')
         raise RuntimeError(f'{name} stopped with exit code {code}: {last} (all of it: {log})')
+
+
+def follow(futures: Mapping[tuple[int, str], Future], after: Callable[[int, str], None]) -> list[str]:
+    """Wait for runs in their order, say how long the rest will take at most, and go on after failures.
+
+    Args:
+        futures: (seed, method) -> run.
+        after: Called with seed and method when a run has ended.
+
+    Returns:
+        A sentence per failed run.
+    """
+    begin, failed = time.time(), []
+    for finished, ((seed, method), future) in enumerate(futures.items(), 1):
+        error = future.exception()
+        failed += [f'{method} seed {seed}: {error}'] if error else []
+        minutes = (time.time() - begin) / 60
+        left = minutes / finished * (len(futures) - finished)
+        print(
+            f'[{finished}/{len(futures)}] {method} seed {seed}: {error or "done"}; {minutes:.0f} min, at most {left:.0f} left',
+            flush=True,
+        )
+        after(seed, method)
+    return failed
 
 
 def checked_out_commit() -> str:

@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 from mmseg_dafm.evaluation.daft_table import last_layer, to_markdown
 from mmseg_dafm.files import replacing
-from mmseg_dafm.tool_runs import checked_out_commit, run_tool
+from mmseg_dafm.tool_runs import checked_out_commit, follow, run_tool
 
 # every method has five trials; the rates of two-step sweeps are those of features, then those of the head
 TIED = ['--tied', '--feature-lrs', '0.1', '0.03', '0.01', '0.003', '0.001']
@@ -137,7 +137,6 @@ def main() -> None:
     args = parser.parse_args()
     args.out = args.out.resolve()
     args.out.mkdir(parents=True, exist_ok=True)
-    begin, failed = time.time(), []
     rates = {method: sweep(method, args) for method in SWEEPS}
     # seeds outermost, so that a cut-off table has every method; linear probing first, because LP-FT starts from it
     jobs = [(seed, method) for seed in args.seeds for method in sorted(SWEEPS, key=lambda name: (name != 'lp', name == 'lp_ft'))]
@@ -147,19 +146,14 @@ def main() -> None:
             start = futures[seed, 'lp'] if method == 'lp_ft' else None
             futures[seed, method] = pool.submit(run, method, seed, rates[method], start, args)
         drifts = {}
-        for finished, (seed, method) in enumerate(jobs, 1):
-            error = futures[seed, method].exception()
-            failed += [f'{method} seed {seed}: {error}'] if error else []
-            minutes = (time.time() - begin) / 60
-            left = minutes / finished * (len(jobs) - finished)
-            print(
-                f'[{finished}/{len(jobs)}] {method} seed {seed}: {error or "done"}; {minutes:.0f} min, at most {left:.0f} left',
-                flush=True,
-            )
+
+        def after(seed: int, method: str) -> None:
             write_table(args)
             if method == jobs[-1][1] and not any(futures[seed, name].exception() for name in SWEEPS):
                 checkpoints = {name: futures[seed, name].result() for name in SWEEPS}
                 drifts[seed] = pool.submit(drift, seed, checkpoints, args)
+
+        failed = follow(futures, after)
         failed += [f'drift seed {seed}: {future.exception()}' for seed, future in drifts.items() if future.exception()]
     print(write_table(args))
     if failed:

@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from mmseg_dafm.evaluation.fisher_table import to_markdown
 from mmseg_dafm.files import replacing
-from mmseg_dafm.tool_runs import checked_out_commit, run_tool
+from mmseg_dafm.tool_runs import checked_out_commit, follow, run_tool
 
 FOLDER = ROOT / 'configs/fishertune/street'
 # the first of the criteria estimates, the others wait for its file
@@ -119,7 +119,7 @@ def main() -> None:
     if args.pretrained is not None and not args.pretrained.is_file():
         raise SystemExit(f'error: --pretrained {args.pretrained} does not exist')
     pretrained = pretrain(args)
-    weights, begin, failed = pretrained['checkpoint'], time.time(), []
+    weights = pretrained['checkpoint']
     # seeds outermost, so that a cut-off table has every method
     jobs = [(seed, method) for seed in args.seeds for method in ('rank', *(name for name in METHODS if name != 'rank'))]
     with ThreadPoolExecutor(args.jobs) as pool:
@@ -128,16 +128,7 @@ def main() -> None:
             waits = futures[seed, 'rank'] if method in CRITERIA and method not in ('rank', 'random') else None
             futures[seed, method] = pool.submit(run, method, seed, weights, waits, args)
         extra = pool.submit(lambda: halves(args.seeds[0], weights, futures[args.seeds[0], 'freeze'].result(), args))
-        for finished, (seed, method) in enumerate(jobs, 1):
-            error = futures[seed, method].exception()
-            failed += [f'{method} seed {seed}: {error}'] if error else []
-            minutes = (time.time() - begin) / 60
-            left = minutes / finished * (len(jobs) - finished)
-            print(
-                f'[{finished}/{len(jobs)}] {method} seed {seed}: {error or "done"}; {minutes:.0f} min, at most {left:.0f} left',
-                flush=True,
-            )
-            write_table(args, pretrained)
+        failed = follow(futures, lambda seed, method: write_table(args, pretrained))
         failed += [f'halves: {extra.exception()}'] if extra.exception() else []
     print(write_table(args, pretrained))
     if failed:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from mmseg_dafm.files import replacing
-from mmseg_dafm.tool_runs import checked_out_commit, run_tool
+from mmseg_dafm.tool_runs import checked_out_commit, follow, run_tool
 
 MODES = ('none', 'add', 'sub', 'token')
 COLUMNS = ('day', 'dusk', 'boston', 'target', 'mIoU%')
@@ -81,23 +81,17 @@ def main() -> None:
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     # seeds outermost, so that a cut-off table has every mode
-    jobs = [(mode, seed) for seed in args.seeds for mode in MODES]
-    start = time.time()
-    failed = []
+    jobs = [(seed, mode) for seed in args.seeds for mode in MODES]
+
+    def write_table(*_) -> str:
+        text = table(out, args.seeds)
+        with replacing(out / 'table.md') as temporary:
+            temporary.write_text(text)
+        return text
+
     with ThreadPoolExecutor(args.jobs) as pool:
-        futures = {job: pool.submit(run, *job, out) for job in jobs}
-        for finished, ((mode, seed), future) in enumerate(futures.items(), 1):
-            error = future.exception()
-            if error is not None:
-                failed.append(str(error))
-            elapsed = time.time() - start
-            left = elapsed / finished * (len(jobs) - finished)
-            times = f'{elapsed / 60:.0f} min, about {left / 60:.0f} left'
-            print(f'[{finished}/{len(jobs)}] {mode} seed {seed}: {error or "done"}; {times}', flush=True)
-            text = table(out, args.seeds)
-            with replacing(out / 'table.md') as temporary:
-                temporary.write_text(text)
-    print(text)
+        failed = follow({(seed, mode): pool.submit(run, mode, seed, out) for seed, mode in jobs}, write_table)
+    print(write_table())
     if failed:
         raise SystemExit('error: ' + '; '.join(failed))
 
