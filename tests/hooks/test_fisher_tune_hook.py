@@ -334,3 +334,12 @@ def test_works_with_ema_and_accumulation(tmp_path):
     runner = build(cfg)
     runner.train()
     assert runner.optim_wrapper.count == len(runner.optim_wrapper.ranking)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+def test_mixed_precision_on_a_gpu(tmp_path):
+    cfg = config(tmp_path, dict(estimation=dict(amp=True, estimator='von')))
+    cfg.optim_wrapper.update(type='FisherTuneAmpOptimWrapper', dtype='float16', loss_scale='dynamic')
+    runner = train(cfg)
+    change = moved(weights(tmp_path, WARMUP), weights(tmp_path, ITERATIONS))
+    assert 0 < sum(len(at) for name, at in change.items() if 'backbone' in name) <= len(runner.optim_wrapper.ranking)
