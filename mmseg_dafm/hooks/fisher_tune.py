@@ -111,7 +111,7 @@ class FisherTuneHook(Hook):
         wrapper = runner.optim_wrapper
         if not isinstance(wrapper, SelectedWeights):
             raise ValueError(
-                f'FisherTuneHook needs optim_wrapper.type FisherTuneOptimWrapper or FisherTuneAmpOptimWrapper, '
+                'FisherTuneHook needs optim_wrapper.type FisherTuneOptimWrapper or FisherTuneAmpOptimWrapper, '
                 f'got {type(wrapper).__name__}.'
             )
         if getattr(wrapper.backbone, 'frozen', False) is True:
@@ -127,7 +127,10 @@ class FisherTuneHook(Hook):
                 f'FisherTuneHook: warmup_iters={self.warmup_iters} and interval={self.interval} must be multiples of '
                 f'optim_wrapper.accumulative_counts={counts}: the set of weights cannot change within an accumulated step.'
             )
-        self.estimation = replace(self.estimation, seed=runner.seed if self.seed is None else self.seed)
+        # with diff_rank_seed every process has another seed, but images and noise must be those of one
+        seed = torch.tensor(runner.seed if self.seed is None else self.seed)
+        device = next(iter(wrapper.tensors.values())).device
+        self.estimation = replace(self.estimation, seed=int(from_first_rank(seed, device)))
         if wrapper.ranking is None and runner.iter > self.warmup_iters:
             raise ValueError(
                 f'FisherTuneHook: resumed at iteration {runner.iter}, after warmup_iters={self.warmup_iters}, from a checkpoint '

@@ -19,6 +19,7 @@ def main() -> None:
     options = dict(model_wrapper_cfg=wrapper, launcher='pytorch')
     if estimator == 'mask2former':
         cfg = config(folder, mask2former_hook(), model=mask2former(), **options)
+        cfg.randomness.diff_rank_seed = True
     else:
         cfg = config(folder, dict(estimation=dict(estimator=estimator)), **options)
     # each rank takes one image of the two that a single process takes
