@@ -158,7 +158,7 @@ def test_optimizer_state_is_at_most_6_percent_of_the_dense_optimizers():
         optimizer = getattr(optimizer, 'optimizer', optimizer)
         return sum(v.numel() * v.element_size() for s in optimizer.state.values() for v in s.values())
 
-    wrapper = build(model)
+    wrapper = build(model, paramwise=dict(candidates=dict(kinds=['ffn'])))
     assert wrapper.backbone_parameters == sum(p.numel() for p in backbone.parameters())
     wrapper.select(some_ranking(wrapper, wrapper.backbone_parameters // 20))
     for share in (0.2, 0.5, 1.0):
