@@ -54,6 +54,9 @@ class HFMask2FormerHead(BaseDecodeHead):
     to two cells of the mask grid (stride 4) at their border excepted. Without ignored pixels the losses are transformers'.
     """
 
+    # what predict gives are sums over queries, not logits: a distribution once divided by their sum
+    predicts_scores = True
+
     def __init__(
         self,
         in_channels: Sequence[int],
