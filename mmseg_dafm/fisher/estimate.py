@@ -26,6 +26,8 @@ LOGGER = logging.getLogger(__name__)
 # the samples of each group in turn
 Source = Callable[[Sequence[Group]], Iterable[Sequence[Any]]]
 Watch = Callable[[Iterable, int, str], Iterable]
+# samples, one seed per sample -> samples with the labels that the losses are taken at
+Label = Callable[[Sequence[Any], Sequence[int]], Sequence[Any]]
 
 
 class DomainFisherEstimator:
@@ -62,6 +64,8 @@ class DomainFisherEstimator:
         seed: Of everything random.
         candidates: Rows that the damping is the mean over; None takes all.
         watch: Shows progress.
+        label: Labels the samples, on x and at the pretrained weights whatever the estimator: x' and perturbed weights are judged
+            by the same labels. None takes those they have.
 
     Raises:
         ValueError: For options out of range.
@@ -89,6 +93,7 @@ class DomainFisherEstimator:
         seed: int = 0,
         candidates: Sequence[Candidate] | None = None,
         watch: Watch = lambda items, total, title: items,
+        label: Label | None = None,
     ) -> None:
         if estimator not in ESTIMATORS:
             raise ValueError(f'estimator={estimator!r} is unknown: use one of {ESTIMATORS}.')
@@ -101,7 +106,7 @@ class DomainFisherEstimator:
         self.estimator, self.path, self.damping, self.seed = estimator, path, damping, seed
         self.blocks, self.pilot_images, self.sgvb_lr = blocks, min(pilot_images, images), sgvb_lr
         self.candidates = candidates
-        self.watch, self.tau = watch, prior_widths(tensors, tau)
+        self.watch, self.label, self.tau = watch, label, prior_widths(tensors, tau)
         self.device = next(iter(self.tensors.values())).device
         self.strengths = torch.zeros(images, 2, dtype=torch.float64)
         self.layers: LayerGradients | None = None
@@ -130,7 +135,8 @@ class DomainFisherEstimator:
     def measure_spreads(self) -> None:
         """Measure how the feature statistics vary over the first ``bank_images`` images."""
         with torch.no_grad(), self.shift.measuring():
-            for (_, ids), samples in self._samples(self._share(self.bank_images)[0], 'feature statistics'):
+            # features do not depend on labels, and a pass that made some would be measured, too
+            for (_, ids), samples in self._samples(self._share(self.bank_images)[0], 'feature statistics', labelled=False):
                 self.losses(samples, self._seeds(ids))
         self.shift.join_ranks(self.device)
         self.shift.set_spreads()
@@ -271,8 +277,12 @@ class DomainFisherEstimator:
         groups = math.ceil(self.images / self.batch_size)
         return groups * (block + 1) // blocks * self.batch_size
 
-    def _samples(self, groups: list[Group], title: str) -> Iterator[tuple[Group, Sequence[Any]]]:
-        yield from zip(groups, self.watch(self.source(groups), len(groups), title), strict=True)
+    def _samples(self, groups: list[Group], title: str, labelled: bool = True) -> Iterator[tuple[Group, Sequence[Any]]]:
+        read = self.watch(self.source(groups), len(groups), title)
+        for (number, ids), samples in zip(groups, read, strict=True):
+            if labelled and self.label is not None:
+                samples = self.label(samples, self._seeds(ids))
+            yield (number, ids), samples
 
     def _seeds(self, ids: Sequence[int]) -> list[int]:
         return [self._seed(i, 0) for i in ids]

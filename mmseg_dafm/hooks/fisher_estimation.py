@@ -112,10 +112,11 @@ class Estimation:
             source: Config of the training loader, or the loader.
             say: Takes lines of progress; None says nothing.
         """
+        losses = self.losses(model)
         estimator = DomainFisherEstimator(
             model,
             selected.tensors,
-            self.losses(model),
+            losses,
             sample_source(self.dataloader or source, self.seed, self.part),
             self.feature_shift(selected),
             images=self.images,
@@ -129,6 +130,7 @@ class Estimation:
             seed=self.seed,
             candidates=selected.candidates,
             watch=lambda items, total, title: items if say is None else track(items, total, title, say),
+            label=losses.label,
         )
         found = estimator.run()
         found.meta.update(label_source=self.label_source, backbone_parameters=parameter_count(selected.backbone))

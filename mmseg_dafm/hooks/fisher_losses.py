@@ -11,6 +11,7 @@ from mmseg.models import EncoderDecoder
 from torch import Tensor, nn
 
 from mmseg_dafm.fisher.labels import SOURCES, draw_labels
+from mmseg_dafm.models.segmentors.head_losses import head_losses_per_image
 
 
 @contextmanager
@@ -28,6 +29,8 @@ def _of_this_process(model: nn.Module) -> Iterator[None]:
 
 class SampleLosses:
     """The training loss of each image of a batch, as if it were alone.
+
+    Given labels stay: :meth:`label` replaces them.
 
     Segmentors run their backbone on the whole batch and their heads on one image at a time: losses that join the images of a
     batch (mask classification divides by the batch's number of masks) stay those of single images, and the backbone's share,
@@ -52,18 +55,57 @@ class SampleLosses:
 
     def __call__(self, samples: Sequence[Any], seeds: Sequence[int]) -> Tensor:
         """Losses (B,)."""
-        device = next(self.model.parameters()).device
+        with self._passes(seeds[0]):
+            # points that a loss draws are the same for x and x'
+            found = self._per_image(self._preprocess(samples), len(samples), lambda i: torch.manual_seed(seeds[i]))
+        return torch.stack([self.model.parse_losses(losses)[0] for losses in found])
+
+    @torch.no_grad()
+    def label(self, samples: Sequence[Any], seeds: Sequence[int]) -> Sequence[Any]:
+        """The samples with the labels of ``label_source``, drawn from the model as it is now.
+
+        To be called once per sample, on clean features and unperturbed weights: x and x' then share their labels.
+
+        Args:
+            samples: Of the training set; not changed.
+            seeds: One per sample.
+
+        Raises:
+            ValueError: If the head's output is no distribution over classes.
+        """
+        if self.label_source == 'gt':
+            return samples
+        with self._passes(seeds[0]):
+            data = self._preprocess(samples)
+            predict = getattr(self.model, 'whole_logits', self.model.encode_decode)
+            logits = predict(data['inputs'], [sample.metainfo for sample in data['data_samples']]).float()
+        if logits.shape[1] == 1:
+            raise ValueError(f'label_source={self.label_source!r} is not defined for a head with out_channels=1: use "gt".')
+        scores = logits if getattr(self.model.decode_head, 'predicts_scores', False) else logits.softmax(1)
+        labels = scores.argmax(1) if self.label_source == 'argmax' else draw_labels(scores, seeds)
+        ignore = getattr(self.model.decode_head, 'ignore_index', 255)
+        found = []
+        for sample, drawn in zip(samples, labels, strict=True):
+            given = sample['data_samples'].gt_sem_seg.data
+            # the preprocessor pads at the bottom and on the right
+            drawn = drawn[None, : given.shape[-2], : given.shape[-1]].to(given)
+            annotated = sample['data_samples'].clone()
+            annotated.gt_sem_seg = PixelData(data=torch.where(given == ignore, given, drawn))
+            found.append({**sample, 'data_samples': annotated})
+        return found
+
+    def _preprocess(self, samples: Sequence[Any]) -> Any:
         # mmengine's own examples give tuples of tensors, mmseg and its kin dicts
         collate = pseudo_collate if isinstance(samples[0], dict) else default_collate
-        # the backbones at hand draw nothing in test mode; one that did would draw the same for x and x'
-        torch.manual_seed(seeds[0])
+        return self.model.data_preprocessor(collate(list(samples)), True)
+
+    @contextmanager
+    def _passes(self, seed: int) -> Iterator[None]:
+        """The precision of passes, and a random state for backbones that draw in test mode: the same for x and x'."""
+        torch.manual_seed(seed)
+        device = next(self.model.parameters()).device
         with _of_this_process(self.model), torch.autocast(device.type, dtype=self.amp, enabled=self.amp is not None):
-            data = self.model.data_preprocessor(collate(list(samples)), True)
-            if isinstance(data, dict) and self.label_source != 'gt':
-                self._relabel(data['inputs'], data['data_samples'], seeds)
-            # points that a loss draws are the same for x and x'
-            found = self._per_image(data, len(samples), lambda i: torch.manual_seed(seeds[i]))
-        return torch.stack([self.model.parse_losses(losses)[0] for losses in found])
+            yield
 
     def _per_image(self, data: Any, count: int, before: Callable[[int], None]) -> list[dict]:
         """Dictionaries of losses."""
@@ -71,15 +113,7 @@ class SampleLosses:
         if isinstance(data, dict) and hasattr(model, 'loss_per_image'):
             return model.loss_per_image(data['inputs'], data['data_samples'], before)
         if isinstance(data, dict) and isinstance(model, EncoderDecoder) and type(model).loss is EncoderDecoder.loss:
-            features, found = model.extract_feat(data['inputs']), []
-            for i in range(count):
-                before(i)
-                own, sample = tuple(feature[i : i + 1] for feature in features), data['data_samples'][i : i + 1]
-                losses = dict(model._decode_head_forward_train(own, sample))
-                if model.with_auxiliary_head:
-                    losses.update(model._auxiliary_head_forward_train(own, sample))
-                found.append(losses)
-            return found
+            return head_losses_per_image(model, model.extract_feat(data['inputs']), data['data_samples'], before)
         # a model with a way of its own of joining its parts runs on one image at a time
         found = []
         for i in range(count):
@@ -89,17 +123,3 @@ class SampleLosses:
             else:
                 found.append(model(*(part[i : i + 1] for part in data), mode='loss'))
         return found
-
-    @torch.no_grad()
-    def _relabel(self, inputs: Tensor, annotated: list, seeds: Sequence[int]) -> None:
-        """Put the model's own labels into the annotations."""
-        metas = [sample.metainfo for sample in annotated]
-        logits = self.model.encode_decode(inputs, metas).float()
-        if logits.shape[1] == 1:
-            raise ValueError(f'label_source={self.label_source!r} is not defined for a head with out_channels=1: use "gt".')
-        scores = logits if getattr(self.model.decode_head, 'predicts_scores', False) else logits.softmax(1)
-        labels = scores.argmax(1) if self.label_source == 'argmax' else draw_labels(scores, seeds)
-        ignore = getattr(self.model.decode_head, 'ignore_index', 255)
-        for sample, drawn in zip(annotated, labels, strict=True):
-            given = sample.gt_sem_seg.data
-            sample.gt_sem_seg = PixelData(data=torch.where(given == ignore, given, drawn[None].to(given.dtype)))

@@ -1,6 +1,5 @@
 """Training images for the estimation of Fisher information, the same for every number of processes and workers."""
 
-import copy
 import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Dataset
 
 from mmseg_dafm.fisher.sharing import Group
+from mmseg_dafm.hooks.target_batches import whole_epoch
 
 
 class SeededSamples(Dataset):
@@ -53,11 +53,7 @@ def sample_source(
     if isinstance(source, DataLoader):
         dataset, workers = source.dataset, dict(num_workers=source.num_workers, worker_init_fn=source.worker_init_fn)
     else:
-        cfg = copy.deepcopy(source)
-        cfg.update(sampler=dict(type='DefaultSampler', shuffle=False), persistent_workers=False)
-        for key in ('num_batch_per_epoch', 'batch_sampler'):
-            cfg.pop(key, None)
-        built = Runner.build_dataloader(cfg)
+        built = Runner.build_dataloader(whole_epoch(source, shuffle=False))
         dataset, workers = built.dataset, dict(num_workers=built.num_workers, worker_init_fn=built.worker_init_fn)
     samples = SeededSamples(dataset, seed, part)
 

@@ -36,18 +36,22 @@ def build_target_loader(source: dict | DataLoader, seed: int) -> DataLoader:
         size = source.batch_size or source.batch_sampler.batch_size
         loader = DataLoader(source.dataset, batch_size=size, sampler=sampler, drop_last=True, **workers)
     else:
-        cfg = copy.deepcopy(source)
-        # an epoch of the whole set, in batches of the training's size
-        for key in ('num_batch_per_epoch', 'batch_sampler'):
-            cfg.pop(key, None)
-        cfg.update(sampler=dict(type='DefaultSampler', shuffle=True), persistent_workers=False, drop_last=True)
-        loader = Runner.build_dataloader(cfg, seed=seed)
+        loader = Runner.build_dataloader(whole_epoch(source, shuffle=True, drop_last=True), seed=seed)
     if not len(loader):
         raise ValueError(
             f'the training set gives no full batch: {len(loader.sampler)} images per rank, batch_size={loader.batch_size}; '
             'lower train_dataloader.batch_size.'
         )
     return loader
+
+
+def whole_epoch(source: dict, shuffle: bool, **changes) -> dict:
+    """A copy of a training loader's config that gives an epoch of the whole set, whatever the training samples."""
+    cfg = copy.deepcopy(source)
+    for key in ('num_batch_per_epoch', 'batch_sampler'):
+        cfg.pop(key, None)
+    cfg.update(sampler=dict(type='DefaultSampler', shuffle=shuffle), persistent_workers=False, **changes)
+    return cfg
 
 
 def model_forward(model: nn.Module, modules: Sequence[str] | None, kind: str = 'auto') -> Callable[[Any], Any]:

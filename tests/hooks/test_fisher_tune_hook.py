@@ -9,8 +9,6 @@ import torch
 from mmseg_dafm.fisher.score_file import load_fisher
 from mmseg_dafm.fisher.scores import ranking, score
 from mmseg_dafm.hooks.fisher_estimation import Estimation
-from mmseg_dafm.hooks.fisher_losses import SampleLosses
-from mmseg_dafm.hooks.fisher_samples import sample_source
 from tests.hooks.fisher_run import ITERATIONS, WARMUP, build, config, mask2former, mask2former_hook, train
 from tests.processes import run_ranks
 
@@ -185,100 +183,6 @@ def test_every_criterion_trains(finished, tmp_path, criterion):
     assert runner.optim_wrapper.count
 
 
-def test_label_sources(finished, tmp_path):
-    found = {}
-    for source in ('gt', 'sample', 'argmax'):
-        folder = tmp_path / source
-        train(config(folder, dict(estimation=dict(label_source=source)), iterations=3))
-        found[source] = load_fisher(folder / 'dr_fim.safetensors').clean
-    for name, F in found['gt'].items():
-        assert not torch.allclose(F, found['sample'][name])
-        assert not torch.allclose(found['argmax'][name], found['sample'][name])
-
-
-def test_losses_per_image_are_those_of_single_images(finished):
-    runner, _ = finished
-    model = runner.model.eval()
-    losses = SampleLosses(model)
-    samples = next(iter(sample_source(runner.train_dataloader, 0)([(0, [0, 1, 2])])))
-    together = losses(samples, [5, 6, 7])
-    alone = torch.cat([losses([sample], [seed]) for sample, seed in zip(samples, (5, 6, 7), strict=True)])
-    torch.testing.assert_close(together, alone)
-    model.train()
-
-
-def test_samples_follow_from_their_number(finished):
-    runner, _ = finished
-    read = sample_source(runner.train_dataloader, 3)
-    pair = next(iter(read([(0, [4, 5])])))
-    single = next(iter(read([(0, [5])])))
-    assert torch.equal(pair[1]['inputs'], single[0]['inputs'])
-    halves = [sample_source(runner.train_dataloader, 3, (i, 2)) for i in range(2)]
-    paths = [{s['data_samples'].img_path for s in next(iter(half([(0, list(range(4)))])))} for half in halves]
-    assert not paths[0] & paths[1]
-
-
-@pytest.mark.parametrize(
-    ('hook', 'message'),
-    [
-        (dict(criterion='best'), "criterion='best' is unknown"),
-        (dict(delta_min=0.1), 'delta_min=0.1, delta_max=0.05'),
-        (dict(delta_max=5.0), '0.05 is 5 %'),
-        (dict(schedule='cosine'), "schedule='cosine' is unknown"),
-        (dict(coef='log'), "coef='log' is unknown"),
-        (dict(interval=0), 'interval=0'),
-        (dict(estimation=dict(estimator='x')), "estimation.estimator='x'"),
-        (dict(estimation=dict(label_source='x')), "estimation.label_source='x'"),
-        (dict(estimation=dict(images=1)), 'images=1 must be at least 2'),
-        (dict(estimation=dict(image=5)), "a key that does not exist: .*'image'"),
-        (dict(estimation=dict(seed=5)), "the hook's own seed"),
-        (dict(estimation=dict(amp='float16')), "amp='float16' must be False, or True"),
-        (dict(estimation=dict(shift=dict(strength=1))), "unknown keys \\['strength'\\]"),
-    ],
-)
-def test_bad_options(tmp_path, hook, message):
-    with pytest.raises(ValueError, match=message):
-        build(config(tmp_path, hook)).train()
-
-
-@pytest.mark.parametrize(
-    ('hook', 'message'),
-    [
-        (dict(warmup_iters=8), 'leaves nothing of max_iters=8'),
-        (dict(criterion='random', scores='x'), "is not used by criterion='random'"),
-        (dict(criterion='random_q'), 'has 1,728 candidates, fewer than the 2,035 weights of delta_max=0.05'),
-        (dict(estimation=dict(shift=dict(positions=[30]))), 'block numbers 0 to 2'),
-        (dict(estimation=dict(shift=dict(probability=2))), 'must lie in'),
-        (dict(scores='nowhere.safetensors'), 'do not exist'),
-    ],
-)
-def test_what_would_fail_after_the_warm_up_fails_before_it(tmp_path, hook, message):
-    runner = build(config(tmp_path, hook))
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
-        runner.train()
-    assert runner.iter == 0
-
-
-def test_a_path_that_does_not_apply_is_refused_before_the_warm_up(tmp_path):
-    attention = dict(type='VisionTransformer', img_size=64, embed_dims=24, num_layers=3, num_heads=2, out_indices=(2,))
-    cfg = config(tmp_path, dict(estimation=dict(path='batch')))
-    cfg.model.backbone = attention
-    cfg.model.decode_head.in_index = 0
-    with pytest.raises(ValueError, match='belongs to MultiheadAttention'):
-        train(cfg)
-    # mmseg's own ViT and nn.MultiheadAttention, one image at a time
-    cfg.custom_hooks[0].estimation.path = 'auto'
-    cfg.work_dir = str(tmp_path / 'auto')
-    assert train(cfg).optim_wrapper.count
-    assert load_fisher(tmp_path / 'auto' / 'dr_fim.safetensors').meta['path'] == 'loop'
-
-
-def test_equation_16_as_printed_warns(tmp_path, capfd):
-    cfg = config(tmp_path, dict(criterion='random', schedule='threshold'), iterations=3)
-    train(cfg)
-    assert 'candidates will be trained' in capfd.readouterr().err + (next(tmp_path.glob('*/*.log'))).read_text()
-
-
 def test_the_seed_of_the_run_selects(tmp_path):
     chosen = []
     for seed in (0, 1):
@@ -294,26 +198,6 @@ def test_rules_of_a_config(tmp_path):
     cfg = config(tmp_path, dict(criterion='random'), iterations=3, optim_wrapper=dict(paramwise_cfg=paramwise))
     names = list(train(cfg).optim_wrapper.tensors)
     assert any(name.endswith('attn.proj.weight') for name in names)
-
-
-def test_another_optimizer_wrapper_is_refused(tmp_path):
-    wrapper = dict(_delete_=True, type='OptimWrapper', constructor='DefaultOptimWrapperConstructor')
-    cfg = config(tmp_path)
-    cfg.optim_wrapper = dict(type=wrapper['type'], optimizer=dict(type='SGD', lr=0.1))
-    with pytest.raises(ValueError, match='needs optim_wrapper.type FisherTuneOptimWrapper'):
-        train(cfg)
-
-
-def test_a_frozen_backbone_is_refused(tmp_path):
-    cfg = config(tmp_path)
-    cfg.model.backbone.frozen = True
-    with pytest.raises(ValueError, match='has frozen=True and would never learn'):
-        train(cfg)
-
-
-def test_growth_within_an_accumulated_step_is_refused(tmp_path):
-    with pytest.raises(ValueError, match='multiples of optim_wrapper.accumulative_counts=4'):
-        train(config(tmp_path, optim_wrapper=dict(accumulative_counts=4)))
 
 
 def test_resume_behind_the_warm_up_without_selection_is_refused(finished, tmp_path):

@@ -7,6 +7,9 @@ from mmengine.optim import build_optim_wrapper
 from torch import Tensor, nn
 
 BATCHES = [torch.randn(3, 6, generator=torch.Generator().manual_seed(seed)) for seed in range(40)]
+# sizes of the growing set by step
+SIZES = {0: 40, 3: 90, 7: 91, 8: 150}
+STEPS = 12
 
 
 class Block(nn.Module):
@@ -130,3 +133,12 @@ class DenseReference:
                 t = self.count[name].clamp_min(1)
                 p -= rate * (self.first[name] / (1 - 0.9**t)) / ((self.second[name] / (1 - 0.999**t)).sqrt() + self.eps)
             p.copy_(torch.where(mask.bool(), p, before))
+
+
+def bits(model: nn.Module) -> dict:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def assert_same_bits(one: dict, other: dict) -> None:
+    assert one.keys() == other.keys()
+    assert all(torch.equal(value, other[name]) for name, value in one.items())

@@ -14,6 +14,7 @@ from torch import Tensor
 from mmseg_dafm.models.domain.embedding_cache import image_key
 from mmseg_dafm.models.layers.domino_norm import DominoNorm, conditioned
 from mmseg_dafm.models.segmentors.domain_images import domain_images, kept_images
+from mmseg_dafm.models.segmentors.head_losses import head_losses, head_losses_per_image
 from mmseg_dafm.models.segmentors.windows import window_boxes
 from mmseg_dafm.models.segmentors.wiring import with_domain_channels, with_head_channels, with_in_channels
 
@@ -104,10 +105,7 @@ class DomainAwareEncoderDecoder(EncoderDecoder):
         domain, scalars = self._embed_domain(inputs, [sample.metainfo for sample in data_samples])
         inputs, data_samples = self._pad(inputs), [self._pad_labels(sample) for sample in data_samples]
         with conditioned(self, domain):
-            features = self.extract_feat(inputs, domain)
-            losses = self._decode_head_forward_train(features, data_samples)
-            if self.with_auxiliary_head:
-                losses.update(self._auxiliary_head_forward_train(features, data_samples))
+            losses = head_losses(self, self.extract_feat(inputs, domain), data_samples)
         return {**losses, **scalars}
 
     def loss_per_image(self, inputs: Tensor, data_samples: list, before: Callable[[int], None]) -> list[dict]:
@@ -122,16 +120,7 @@ class DomainAwareEncoderDecoder(EncoderDecoder):
         inputs, data_samples = self._pad(inputs), [self._pad_labels(sample) for sample in data_samples]
         with conditioned(self, domain):
             features = self.extract_feat(inputs, domain)
-        found = []
-        for i in range(len(inputs)):
-            before(i)
-            own, sample = tuple(feature[i : i + 1] for feature in features), data_samples[i : i + 1]
-            with conditioned(self, None if domain is None else domain[i : i + 1]):
-                losses = self._decode_head_forward_train(own, sample)
-                if self.with_auxiliary_head:
-                    losses.update(self._auxiliary_head_forward_train(own, sample))
-            found.append(losses)
-        return found
+        return head_losses_per_image(self, features, data_samples, before, domain)
 
     def extract_feat(self, inputs: Tensor, domain: Tensor | None = None) -> tuple[Tensor, ...]:
         """Backbone and neck features of ``(B, 3, H, W)`` under W ``(B, D)``."""
@@ -161,6 +150,10 @@ class DomainAwareEncoderDecoder(EncoderDecoder):
         domain, _ = self._embed_domain(inputs, batch_img_metas)
         run = self.slide_inference if mode == 'slide' else self.encode_decode
         return run(inputs, batch_img_metas, domain)
+
+    def whole_logits(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """Logits ``(B, classes, H, W)`` in one pass, whatever ``test_cfg`` says: what the model thinks of training crops."""
+        return self.encode_decode(inputs, batch_img_metas, self._embed_domain(inputs, batch_img_metas)[0])
 
     def slide_inference(self, inputs: Tensor, batch_img_metas: list[dict], domain: Tensor | None = None) -> Tensor:
         """Mean of the logits of overlapping windows, ``test_cfg.window_batch`` windows of each image at once."""
