@@ -9,6 +9,7 @@ backbone = dict(
     out_indices=(7, 11, 15, 23),
     img_size=512,
     patch_size=16,
+    drop_path_rate=0.2,  # as in Rein's runs with EVA02
     # timm's download, or a local file named by the variable
     weights='{{$EVA02_L_WEIGHTS:timm}}',
 )
