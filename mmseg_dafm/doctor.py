@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,9 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mmseg_dafm.data_roots import data_root
 from mmseg_dafm.doctor_checks import Check, environment_checks
-from mmseg_dafm.doctor_data import DATA_LAYOUTS, check_data_root
+from mmseg_dafm.doctor_data import check_data_root
 from mmseg_dafm.doctor_files import check_config_files, check_hub_cache, check_model_dir
+from mmseg_dafm.doctor_layouts import DATA_LAYOUTS
 
 
 def collect(model_dirs: Sequence[str], data_roots: dict[str, str], configs: Sequence[str]) -> list[Check]:
@@ -25,7 +26,7 @@ def collect(model_dirs: Sequence[str], data_roots: dict[str, str], configs: Sequ
         checks += check_hub_cache()
     for name in DATA_LAYOUTS:
         if name not in data_roots:
-            checks += check_data_root(name, os.environ.get(f'{name.upper()}_ROOT', f'data/{name}'), required=False)
+            checks += check_data_root(name, data_root(name), required=False)
     checks += [check for name, root in data_roots.items() for check in check_data_root(name, root)]
     return checks + [check for path in configs for check in check_config_files(path)]
 

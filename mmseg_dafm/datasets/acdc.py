@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from mmseg.datasets import CityscapesDataset
 from mmseg.registry import DATASETS
 
-from mmseg_dafm.datasets.checks import check_folder
+from mmseg_dafm.datasets.checks import check_folder, check_split
 from mmseg_dafm.datasets.domain_tagged import DomainTagged
 
 CONDITIONS = ('fog', 'night', 'rain', 'snow')
@@ -50,10 +50,7 @@ class ACDCDataset(DomainTagged, CityscapesDataset):
         unknown = [name for name in conditions if name not in CONDITIONS]
         if unknown or not conditions:
             raise ValueError(f'ACDCDataset: conditions must be among {CONDITIONS}, got {conditions}.')
-        if split not in SPLITS:
-            raise ValueError(f"ACDCDataset: split must be one of {SPLITS}, got '{split}'.")
-        if split == 'test' and not test_mode:
-            raise ValueError("ACDCDataset: the test split has no public labels; use it with test_mode=True or take 'val'.")
+        check_split(split, SPLITS, 'ACDCDataset', ('test',), test_mode)
         self.split = split
         self.conditions = conditions
         super().__init__(

@@ -5,6 +5,7 @@ import os.path as osp
 from mmseg.datasets import CityscapesDataset
 from mmseg.registry import DATASETS
 
+from mmseg_dafm.datasets.checks import check_split
 from mmseg_dafm.datasets.unlabelled import LabelsRequired
 
 SPLITS = ('train', 'val')
@@ -49,8 +50,7 @@ class TaggedBDD100KDataset(LabelsRequired, CityscapesDataset):
         data_root: str | None = None,
         **kwargs,
     ) -> None:
-        if split not in SPLITS:
-            raise ValueError(f'TaggedBDD100KDataset: split must be one of {SPLITS}, got {split!r}.')
+        check_split(split, SPLITS, 'TaggedBDD100KDataset')
         if not kwargs.get('data_prefix'):
             present = [layout for layout in LAYOUTS if osp.isdir(osp.join(data_root or '', layout[0].format(split)))]
             images, labels, suffix = (present or LAYOUTS)[0]

@@ -26,6 +26,31 @@ def check_folder(path: str, layout: str, data_set: str) -> None:
         )
 
 
+def check_split(
+    split: str, splits: Sequence[str], data_set: str, unlabelled: Sequence[str] = (), test_mode: bool = False
+) -> None:
+    """Refuse a split that the data set does not have, and one without labels for anything but prediction.
+
+    Args:
+        split: the split that is asked for.
+        splits: the splits of the data set.
+        data_set: the name that the message gives to the data set.
+        unlabelled: those of them that have no public labels.
+        test_mode: the data set is only predicted, by a pipeline without ``LoadAnnotations``.
+
+    Raises:
+        ValueError: the split is unknown, or has no labels and ``test_mode`` is off.
+    """
+    if split not in splits:
+        raise ValueError(f'{data_set}: split must be one of {tuple(splits)}, got {split!r}.')
+    if split in unlabelled and not test_mode:
+        others = tuple(name for name in splits if name not in unlabelled)
+        raise ValueError(
+            f'{data_set}: the {split} split has no public labels; use it with test_mode=True and without LoadAnnotations, '
+            f'or take {" or ".join(map(repr, others))}.'
+        )
+
+
 def check_not_empty(data_list: Sequence[dict], path: str, layout: str, data_set: str) -> None:
     """Refuse a data set without a single image.
 

@@ -3,6 +3,7 @@
 from mmseg.datasets import CityscapesDataset
 from mmseg.registry import DATASETS
 
+from mmseg_dafm.datasets.checks import check_split
 from mmseg_dafm.datasets.unlabelled import LabelsRequired
 
 SPLITS = ('training', 'validation')
@@ -40,8 +41,7 @@ class TaggedMapillaryDataset(LabelsRequired, CityscapesDataset):
         data_prefix: dict | None = None,
         **kwargs,
     ) -> None:
-        if split not in SPLITS:
-            raise ValueError(f'TaggedMapillaryDataset: split must be one of {SPLITS}, got {split!r}.')
+        check_split(split, SPLITS, 'TaggedMapillaryDataset')
         self.half = half
         folder = f'half/{split}' if half else split
         super().__init__(

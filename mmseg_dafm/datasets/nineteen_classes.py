@@ -1,9 +1,11 @@
-"""The 19 classes of Cityscapes, and how the ids of GTAV and of Mapillary Vistas map to them.
+"""The 19 classes of Cityscapes, and how the ids of Cityscapes, GTAV, SYNTHIA and Mapillary Vistas map to them.
 
-Every id that is not named here is ignored (255). BDD100K's semantic labels and ACDC's ``labelTrainIds`` are in these classes
-already.
+Every id that is not named here is ignored (255). BDD100K's semantic labels and the ``labelTrainIds`` of ACDC, Dark Zurich, Foggy
+Zurich and Nighttime Driving are in these classes already.
 
-Sources: cityscapesscripts, ``helpers/labels.py`` (ids and train ids; GTAV's labels use the same ids, and 34 for licence plates);
+Sources: cityscapesscripts, ``helpers/labels.py`` (ids and train ids; Foggy Driving's ``labelIds`` and GTAV's labels use the same
+ids, and GTAV 34 for licence plates); the README of SYNTHIA-RAND-CITYSCAPES (names of the ids 0 to 22), in the mapping of
+DAFormer, which ignores parking slots, road work and lane markings;
 Mapillary Vistas, ``config_v1.2.json`` (names and order of the 65 classes, and 65 for what is not labelled). Vistas has no
 official mapping: ``'rein'`` is what the converter of openseg.pytorch and Rein arrives at by comparing names, and Rein's numbers
 are on it; ``'hrda'`` is that of HRDA's domain generalisation code, which takes fewer classes.
@@ -21,8 +23,17 @@ IGNORED = 255
 
 # Ids of Cityscapes' labelIds files in the order of CLASSES.
 CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
-# Known ids of GTAV's label files.
+# Known ids of Cityscapes' labelIds files and GTAV's label files.
 GTAV_NUM_IDS = 35
+
+# SYNTHIA-RAND-CITYSCAPES: class -> id. No image has a pixel of the classes in SYNTHIA_ABSENT, so 16 are left to learn.
+SYNTHIA_IDS = {
+    'road': 3, 'sidewalk': 4, 'building': 2, 'wall': 21, 'fence': 5, 'pole': 7, 'traffic light': 15, 'traffic sign': 9,
+    'vegetation': 6, 'terrain': 16, 'sky': 1, 'person': 10, 'rider': 17, 'car': 8, 'truck': 18, 'bus': 19, 'train': 20,
+    'motorcycle': 12, 'bicycle': 11,
+}  # fmt: skip
+SYNTHIA_ABSENT = ('terrain', 'truck', 'train')
+SYNTHIA_NUM_IDS = 23
 
 # Vistas v1.2: class -> its ids. Curbs count as sidewalk in both mappings.
 _BOTH = {
@@ -71,8 +82,18 @@ def mapillary_names(mapping: str = 'rein') -> dict[str, dict[int, str]]:
 
 
 def gtav_table() -> np.ndarray:
-    """Train id of each id of GTAV's label files, (35,) uint8."""
+    """Train id of each id of Cityscapes' labelIds files and of GTAV's label files, (35,) uint8."""
     return lookup_table({old: new for new, old in enumerate(CITYSCAPES_IDS)}, GTAV_NUM_IDS)
+
+
+def synthia_table() -> np.ndarray:
+    """Train id of each id of SYNTHIA-RAND-CITYSCAPES, (23,) uint8."""
+    return lookup_table({old: CLASSES.index(name) for name, old in SYNTHIA_IDS.items()}, SYNTHIA_NUM_IDS)
+
+
+def label_id_table() -> np.ndarray:
+    """Id in Cityscapes' labelIds files of each train id, (19,) uint8: what Cityscapes' server reads."""
+    return np.array(CITYSCAPES_IDS, np.uint8)
 
 
 def mapillary_table(mapping: str = 'rein') -> np.ndarray:

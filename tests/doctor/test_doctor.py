@@ -92,7 +92,7 @@ def test_faulty_cityscapes(tmp_path, fields, found):
     check = next(doctor_data.check_data_root('cityscapes', str(tmp_path)))
     assert not check.ok
     assert found in check.found
-    assert 'createTrainIdLabelImgs' in check.fix
+    assert 'tools/dataset_converters/cityscapes.py' in check.fix
 
 
 def test_acdc_layout(tmp_path):

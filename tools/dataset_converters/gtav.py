@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmseg_dafm.datasets.label_files import LabelJob, convert_all
+from mmseg_dafm.datasets.label_files import LabelJob, convert_and_report
 from mmseg_dafm.datasets.nineteen_classes import gtav_table
 
 
@@ -24,13 +24,7 @@ def main() -> None:
         raise SystemExit(f'error: {args.root / "images"} holds no *.png: unpack the parts of the release there')
     labels = args.root / 'labels'
     jobs = [LabelJob(image, labels / image.name, labels / f'{image.stem}_labelTrainIds.png') for image in images]
-    try:
-        left_out = convert_all(jobs, gtav_table(), 'labels', args.threads, print)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f'error: {error}') from None
-    for reason in left_out:
-        print(f'left out: {reason}')
-    print(f'{len(jobs) - len(left_out)} of {len(jobs)} images have labels in 19 classes in {labels}')
+    convert_and_report(jobs, gtav_table(), labels, args.threads)
 
 
 if __name__ == '__main__':
