@@ -12,6 +12,7 @@ from mmseg.models.backbones import TIMMBackbone
 from mmseg.registry import MODELS
 from torch import Tensor
 
+from mmseg_dafm.models.adapters.adapter import build_adapter, is_adapter_key, trainable_parameters
 from mmseg_dafm.models.backbones.vfm_weights import fill_vit, read_timm_weights, summary
 
 # timm's ViT for SAM resamples its positions for every image by itself and has no argument for it
@@ -36,12 +37,16 @@ class VFMBackbone(TIMMBackbone):
             to those configured.
         frozen: No gradient, no autograd graph, always in test mode.
         gradient_checkpointing: Recompute blocks in backward: less memory, same gradients.
+        adapter: ``dict(type='LoRA', rank=8)``, or ``VPT``, ``AdaptFormer``, ``VQT``, ``Rein`` with their options: the adapter
+            trains and the ViT's own weights do not. The ViT follows the mode of the model: timm's rates of dropout and stochastic
+            depth are 0 unless ``**kwargs`` sets them, who sets them wants them in training, and a ViT has no statistics that
+            training mode could change.
         init_cfg: mmengine's; it takes the place of ``pretrained`` and ``weights``.
         **kwargs: timm's: ``patch_size``, ``img_size``, ``drop_path_rate``, ... ``dynamic_img_size`` is on by default.
 
     Raises:
         ImportError: If timm is not installed.
-        ValueError: If timm has no such ViT or the model no such blocks.
+        ValueError: If timm has no such ViT or the model no such blocks, or for an adapter that does not fit it.
 
     Source: Rein (Wei et al., CVPR 2024) for the choice of blocks and the missing norm; FisherTune, sec. 4.1, for the models.
     """
@@ -54,6 +59,7 @@ class VFMBackbone(TIMMBackbone):
         weights: str | None = None,
         frozen: bool = False,
         gradient_checkpointing: bool = False,
+        adapter: dict | None = None,
         init_cfg: dict | None = None,
         **kwargs,
     ):
@@ -81,9 +87,19 @@ class VFMBackbone(TIMMBackbone):
         self.weights, self.pretrained = None if source == 'timm' else source, bool(pretrained)
         self._filled = False
         vit.set_grad_checkpointing(gradient_checkpointing)
-        if frozen:
+        if frozen and adapter is not None:
+            raise ValueError(
+                f'backbone.frozen=True would freeze adapter={dict(adapter)} too: remove frozen, the ViT is frozen then.'
+            )
+        if frozen or adapter is not None:
             self.requires_grad_(False)
+        if frozen:
             self.eval()
+        self.adapter = None if adapter is None else build_adapter(adapter, vit)
+        if adapter is not None:
+            trained, base = trainable_parameters(self)
+            counts = f'{trained / 1e6:.2f} M of {base / 1e6:.1f} M parameters'
+            print_log(f'VFMBackbone: {adapter["type"]} trains {counts}', 'current')
 
     @property
     def out_channels(self) -> tuple[int, ...]:
@@ -104,7 +120,8 @@ class VFMBackbone(TIMMBackbone):
             state = read_timm_weights(vit, self.timm_model.pretrained_cfg, self.weights)
             what = f'timm weights of {self.model_name}' if self.weights is None else f'weights={self.weights!r}'
             left = fill_vit(vit, state, what)
-            print_log(f'VFMBackbone: all {len(vit.state_dict())} tensors from {what}; left over: {summary(left)}', 'current')
+            own = sum(not is_adapter_key(key) for key in vit.state_dict())
+            print_log(f'VFMBackbone: all {own} tensors from {what}; left over: {summary(left)}', 'current')
         self._filled = self._is_init = True
 
     def train(self, mode: bool = True) -> 'VFMBackbone':
@@ -127,9 +144,19 @@ class VFMBackbone(TIMMBackbone):
         if any(pad):
             images = F.pad(images, (0, pad[0], 0, pad[1]))
         with torch.no_grad() if self.frozen else nullcontext():
-            return tuple(self.timm_model(images))
+            return tuple(self.timm_model(images)) if self.adapter is None else self.adapter(self.timm_model, images)
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        own = self.state_dict()
+        here = {key for key in own if is_adapter_key(key)}
+        names = (key.removeprefix(prefix) for key in state_dict if key.startswith(prefix))
+        there = {key for key in names if is_adapter_key(key)}
+        if there and there != here:
+            what = 'no adapter' if self.adapter is None else f'adapter type {type(self.adapter).__name__}'
+            raise ValueError(
+                f'the checkpoint has another adapter ({min(there ^ here)} and others differ) than this backbone with {what}: set '
+                'backbone.adapter as in the config that wrote it.'
+            )
         # what a checkpoint has filled must not be replaced when mmengine initialises the weights later
-        self._filled = self._filled or all(prefix + key in state_dict for key in self.state_dict())
+        self._filled = self._filled or all(prefix + key in state_dict for key in own.keys() - here)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

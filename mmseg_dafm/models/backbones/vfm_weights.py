@@ -8,6 +8,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from mmseg_dafm.models.adapters.adapter import is_adapter_key
+
 # the parts of a ViT before its final norm and head; a left-over tensor of one of them means another network
 BACKBONE_PARTS = ('patch_embed.', 'cls_token', 'reg_token', 'pos_embed', 'norm_pre.', 'blocks.')
 
@@ -70,7 +72,8 @@ def fill_vit(model: nn.Module, state: Mapping[str, Tensor], what: str) -> list[s
     """Copy weights into a ViT; every parameter must be covered, and only heads and pruned blocks may be left over.
 
     Args:
-        model: timm's ViT without head, final norm and the blocks after the last one that is used.
+        model: timm's ViT without head, final norm and the blocks after the last one that is used. Matrices that an adapter has
+            put into it keep their values.
         state: Tensors by timm's names.
         what: File or model name for the message.
 
@@ -80,7 +83,7 @@ def fill_vit(model: nn.Module, state: Mapping[str, Tensor], what: str) -> list[s
     Raises:
         ValueError: Naming missing keys, keys without a place and shapes that differ.
     """
-    own = model.state_dict()
+    own = {key: value for key, value in model.state_dict().items() if not is_adapter_key(key)}
     missing = sorted(own.keys() - state.keys())
     left = sorted(state.keys() - own.keys())
     pruned = range(len(model.blocks), len(model.feature_info))
@@ -95,7 +98,8 @@ def fill_vit(model: nn.Module, state: Mapping[str, Tensor], what: str) -> list[s
             '(and embed_dim, depth, img_size) to those of the file. A checkpoint of a whole segmentor belongs in load_from or '
             'init_cfg.'
         )
-    model.load_state_dict({key: state[key] for key in own})
+    # complete as checked above, but for an adapter's matrices
+    model.load_state_dict({key: state[key] for key in own}, strict=False)
     return left
 
 
