@@ -7,8 +7,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmseg_dafm.fisher.candidates import block_paths, parameter_count
-from mmseg_dafm.fisher.estimate import ESTIMATORS, PATHS, DomainFisherEstimator
+from mmseg_dafm.fisher.batch_squares import batch_squares
+from mmseg_dafm.fisher.candidates import block_paths, narrow, parameter_count
+from mmseg_dafm.fisher.combine import damping_of
+from mmseg_dafm.fisher.estimate import ESTIMATORS, PATHS, DomainFisherEstimator, Source, Watch
 from mmseg_dafm.fisher.feature_shift import NOISES, FeatureShift, prefix_tokens
 from mmseg_dafm.fisher.labels import SOURCES
 from mmseg_dafm.fisher.per_layer import LayerGradients, NotBatchable
@@ -17,6 +19,9 @@ from mmseg_dafm.fisher.variational import prior_widths
 from mmseg_dafm.hooks.fisher_losses import SampleLosses
 from mmseg_dafm.hooks.fisher_samples import sample_source
 from mmseg_dafm.progress import track
+
+# beside ESTIMATORS: no Fisher information, see batch_squares
+BATCH = 'batch'
 
 
 @dataclass
@@ -27,7 +32,8 @@ class Estimation:
         images: T2, number of training images.
         batch_size: Images that share a forward pass, where that is exact, and a draw of the weights.
         bank_images: Images that the spread of feature statistics is measured on.
-        estimator: ``'von'``, ``'plain'`` or ``'sgvb'``.
+        estimator: ``'von'``, ``'plain'``, ``'sgvb'``, or ``'batch'``: squared gradients of batches of ``batch_size`` without a
+            shift, for the criterion ``'F'`` (ChildTuning-D).
         path: ``'auto'``, ``'loop'`` or ``'batch'``.
         label_source: ``'gt'``, ``'sample'`` or ``'argmax'``.
         damping: Factor on the mean of F(x).
@@ -57,9 +63,14 @@ class Estimation:
     part: tuple[int, int] = (0, 1)
 
     def __post_init__(self) -> None:
-        for key, known in (('estimator', ESTIMATORS), ('path', PATHS), ('label_source', SOURCES)):
+        for key, known in (('estimator', (*ESTIMATORS, BATCH)), ('path', PATHS), ('label_source', SOURCES)):
             if getattr(self, key) not in known:
                 raise ValueError(f'estimation.{key}={getattr(self, key)!r} is unknown: use one of {known}.')
+        if self.estimator == BATCH and self.label_source != 'gt':
+            raise ValueError(
+                f"estimation.estimator='batch' squares gradients of true labels: label_source must be 'gt', got "
+                f'{self.label_source!r}.'
+            )
         for key in ('images', 'bank_images'):
             if getattr(self, key) < 2:
                 raise ValueError(f'estimation.{key}={getattr(self, key)} must be at least 2.')
@@ -113,11 +124,34 @@ class Estimation:
             say: Takes lines of progress; None says nothing.
         """
         losses = self.losses(model)
+        watch = lambda items, total, title: items if say is None else track(items, total, title, say)  # noqa: E731
+        samples = sample_source(self.dataloader or source, self.seed, self.part)
+        found = (self._batches if self.estimator == BATCH else self._domains)(model, selected, losses, samples, watch)
+        found.meta.update(label_source=self.label_source, backbone_parameters=parameter_count(selected.backbone))
+        # the file alone then tells which rows are queries, and of which block
+        found.meta['candidates'] = [list(astuple(candidate)) for candidate in selected.candidates]
+        if self.part != (0, 1):
+            found.meta['part'] = list(self.part)
+        return found
+
+    def _batches(self, model: nn.Module, selected, losses: SampleLosses, samples: Source, watch: Watch) -> DomainFisher:
+        """Squared batch gradients in the place of F(x), and of F(x'), as there is no shift."""
+        scores = batch_squares(model, selected.tensors, losses, samples, self.images, self.batch_size, self.seed, watch)
+        meta = dict(estimator=BATCH, path='loop', images=self.images, batch_size=self.batch_size, seed=self.seed)
+        shifted = {name: part.clone() for name, part in scores.items()}
+        damping = damping_of(narrow(scores, selected.candidates), self.damping)
+        widths = prior_widths(selected.tensors, self.tau)
+        found = DomainFisher(scores, shifted, torch.zeros(self.images, 2, dtype=torch.float64), damping, widths, meta)
+        found.check()
+        return found
+
+    def _domains(self, model: nn.Module, selected, losses: SampleLosses, samples: Source, watch: Watch) -> DomainFisher:
+        """F(x) and F(x')."""
         estimator = DomainFisherEstimator(
             model,
             selected.tensors,
             losses,
-            sample_source(self.dataloader or source, self.seed, self.part),
+            samples,
             self.feature_shift(selected),
             images=self.images,
             batch_size=self.batch_size,
@@ -129,13 +163,7 @@ class Estimation:
             blocks=self.blocks,
             seed=self.seed,
             candidates=selected.candidates,
-            watch=lambda items, total, title: items if say is None else track(items, total, title, say),
+            watch=watch,
             label=losses.label,
         )
-        found = estimator.run()
-        found.meta.update(label_source=self.label_source, backbone_parameters=parameter_count(selected.backbone))
-        # the file alone then tells which rows are queries, and of which block
-        found.meta['candidates'] = [list(astuple(candidate)) for candidate in selected.candidates]
-        if self.part != (0, 1):
-            found.meta['part'] = list(self.part)
-        return found
+        return estimator.run()

@@ -1,0 +1,148 @@
+"""ChildTuneOptimWrapper: a fresh random part of the backbone learns in each step (ChildTuning-F)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmengine.model import is_model_wrapper
+from mmengine.optim import AmpOptimWrapper, DefaultOptimWrapperConstructor, OptimWrapper
+from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from mmseg_dafm.fisher.sharing import from_first_rank
+
+# key of the wrapper's own part of its state
+STATE = 'child_tune'
+
+
+def mask_gradients(gradients: Sequence[Tensor], keep: float, seed: int, step: int) -> None:
+    r"""Keep each element of gradients with probability p and scale it, in place.
+
+    .. math:: g \leftarrow g \odot M / p, \qquad M \sim \mathrm{Bernoulli}(p)
+
+    The mean over masks is g. The masks follow from seed, step and the order of the gradients alone, on devices of one kind.
+
+    Args:
+        gradients: Of any shapes, all on one device.
+        keep: p in (0, 1].
+        seed: Of the run.
+        step: Of the run; another step has other masks.
+
+    Source: Child-Tuning (Xu et al., EMNLP 2021), eq. 2 and 5.
+    """
+    if not gradients or keep == 1:
+        return
+    generator = torch.Generator(gradients[0].device)
+    generator.manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1)))
+    for gradient in gradients:
+        dropped = torch.rand(gradient.shape, generator=generator, device=gradient.device) >= keep
+        gradient.masked_fill_(dropped, 0).div_(keep)
+
+
+class RandomChild:
+    """Mixin for optimizer wrappers: :func:`mask_gradients` on a backbone's gradients right before each step.
+
+    That is after unscaling and clipping, as in the original. Weight decay and momentum stay dense, as there: elements whose
+    gradient is masked still move. Everything outside of the backbone trains as usual.
+
+    Args:
+        optimizer: The optimizer.
+        keep: p, the share of the backbone that learns in a step.
+        seed: Of the masks; None: the run's. It is kept in checkpoints: with the number of iterations it gives the masks, so a
+            resumed run has those of an uninterrupted one, and all processes have the same.
+        module: Path of the backbone in the model.
+        **kwargs: The base wrapper's.
+
+    Raises:
+        ValueError: For ``keep`` outside of (0, 1], or, at the first step, if no constructor has named the backbone.
+
+    Source: Child-Tuning (Xu et al., EMNLP 2021), sec. 3.1.
+    """
+
+    def __init__(self, optimizer: Optimizer, keep: float = 0.3, seed: int | None = None, module: str = 'backbone', **kwargs):
+        if not 0 < keep <= 1:
+            raise ValueError(f'optim_wrapper.keep={keep} must be a share of the gradients in (0, 1], such as 0.3.')
+        super().__init__(optimizer=optimizer, **kwargs)
+        self.keep, self.module = keep, module
+        self.masked: list[nn.Parameter] | None = None
+        first = optimizer.param_groups[0]['params'][0]
+        # processes may have seeds of their own
+        own = torch.tensor(torch.initial_seed() % 2**31 if seed is None else seed)
+        self.seed = int(from_first_rank(own, first.device))
+        optimizer.register_step_pre_hook(self._mask)
+
+    def mask_module(self, model: nn.Module) -> None:
+        """Name the parameters whose gradients are masked: those of ``module`` in the unwrapped model.
+
+        Raises:
+            ValueError: If the model has no such module, or nothing in it trains.
+        """
+        found = dict(model.named_modules()).get(self.module) if self.module else None
+        if found is None:
+            children = [name for name, _ in model.named_children()]
+            raise ValueError(
+                f'optim_wrapper.module={self.module!r} is no module of {type(model).__name__}: choose from {children}.'
+            )
+        self.masked = [parameter for parameter in found.parameters() if parameter.requires_grad]
+        if not self.masked:
+            raise ValueError(f'optim_wrapper.module={self.module!r} has no parameter that trains: remove frozen=True.')
+
+    def _mask(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
+        if self.masked is None:
+            raise ValueError(
+                f'optim_wrapper.type={type(self).__name__} does not know the backbone: add optim_wrapper.constructor='
+                '"ChildTuneOptimWrapperConstructor" to the config.'
+            )
+        gradients = [parameter.grad for parameter in self.masked if parameter.grad is not None]
+        mask_gradients(gradients, self.keep, self.seed, self._inner_count)
+
+    def state_dict(self) -> dict:
+        """The base wrapper's state and the seed."""
+        return {**super().state_dict(), STATE: dict(seed=self.seed)}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Restore the optimizer and the seed.
+
+        Raises:
+            ValueError: If the state was written by another wrapper.
+        """
+        rest = dict(state_dict)
+        own = rest.pop(STATE, None)
+        if own is None:
+            raise ValueError(
+                f"the checkpoint's optimizer state was not written by {type(self).__name__}: load its weights with load_from, "
+                'without --resume.'
+            )
+        super().load_state_dict(rest)
+        self.seed = own['seed']
+
+
+@OPTIM_WRAPPERS.register_module()
+class ChildTuneOptimWrapper(RandomChild, OptimWrapper):
+    """Trains a fresh random share of the backbone in each step, see :class:`RandomChild`."""
+
+
+@OPTIM_WRAPPERS.register_module()
+class ChildTuneAmpOptimWrapper(RandomChild, AmpOptimWrapper):
+    """:class:`ChildTuneOptimWrapper` with autocast and loss scaling; a step that overflows is skipped as a whole."""
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class ChildTuneOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """mmengine's default constructor, which then names the backbone to a ChildTuneOptimWrapper or its AMP twin."""
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """Build the wrapper for a model, wrapped by DDP or not.
+
+        Raises:
+            ValueError: If the wrapper is of another type, or the model has no such backbone.
+        """
+        wrapper = super().__call__(model)
+        if not isinstance(wrapper, RandomChild):
+            raise ValueError(
+                f'optim_wrapper.type={type(wrapper).__name__} masks no gradients: use ChildTuneOptimWrapper or '
+                'ChildTuneAmpOptimWrapper, or remove optim_wrapper.constructor.'
+            )
+        wrapper.mask_module(model.module if is_model_wrapper(model) else model)
+        return wrapper
