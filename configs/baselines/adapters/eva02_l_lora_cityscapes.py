@@ -1,0 +1,5 @@
+"""EVA02-L with LoRA of rank 8, from Cityscapes; the adapter learns at half the head's rate, as SoMA gives LoRA."""
+
+_base_ = '../../fishertune/cityscapes/eva02_l_full_cityscapes.py'
+model = dict(backbone=dict(adapter=dict(type='LoRA', rank=8)))
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.5))))
