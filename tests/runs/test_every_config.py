@@ -125,12 +125,16 @@ def shrink(node) -> None:
         classes = node.class_embeddings.classes
         node.update(architecture=dict(unet=UNET, vae=VAE), pretrained=None, save_frozen=True)
         node.class_embeddings = dict(provider='hash', classes=classes, dim=16)
-    elif kind == 'VFMBackbone':
+    elif kind in ('VFMBackbone', 'MaskCLIPBackbone'):
         node.update(TINY_VIT, **(dict(global_attn_indexes=(1, 3)) if 'samvit' in node.model_name else {}))
     elif kind == 'HFMask2FormerHead':
         node.update(TINY_MASK2FORMER)
     elif kind == 'ResNet':
         node.update(base_channels=8, init_cfg=None)
+    elif kind == 'TIMMPyramid':
+        # timm's CLIP ResNets have one width
+        small = dict(model_name='resnet50_clip') if node.get('value_features') else dict(model_name='resnet18', channels=(8,) * 4)
+        node.update(small, pretrained=False)
     elif kind == 'DomainEmbedding':
         node.descriptions = dict(provider='hash', classes=DOMAINS, dim=16, projected_dim=12)
         node.image_encoder.update(model='tiny', config=CLIP, pretrained=None, image_size=32, save_frozen=True)

@@ -1,5 +1,6 @@
 """VPD baseline: SD-1.5 U-Net, FPN, FPN head with 256 channels, 19 classes; the paper's 868 M parameters."""
 
+_base_ = './cityscapes_class_weight.py'
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 data_preprocessor = dict(
     type='SegDataPreProcessor',
@@ -10,11 +11,6 @@ data_preprocessor = dict(
     seg_pad_val=255,
     size=(512, 512),
 )
-# the usual class weights for Cityscapes; the paper says "weighted cross-entropy" and gives none
-class_weight = [
-    *(0.8373, 0.918, 0.866, 1.0345, 1.0166, 0.9969, 0.9754, 1.0489, 0.8786, 1.0023),
-    *(0.9539, 0.9843, 1.1116, 0.9037, 1.0865, 1.0955, 1.0865, 1.1529, 1.0507),
-]
 model = dict(
     type='DomainAwareEncoderDecoder',
     data_preprocessor=data_preprocessor,
@@ -34,7 +30,7 @@ model = dict(
         num_classes=19,
         norm_cfg=norm_cfg,
         align_corners=False,
-        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0, class_weight=class_weight),
+        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0, class_weight={{_base_.class_weight}}),
     ),
     train_cfg=dict(),
     test_cfg=dict(mode='slide', crop_size=(512, 512), stride=(341, 341)),
