@@ -1,0 +1,1 @@
+"""Synthetic street scenes from label maps, in the folders that RealSyntheticMix reads."""

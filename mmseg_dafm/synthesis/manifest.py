@@ -1,0 +1,59 @@
+"""What a folder of synthetic images was made with."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from mmseg_dafm.files import replacing
+
+NAME = 'manifest.json'
+
+
+def read_manifest(folder: Path) -> dict | None:
+    """The manifest of a domain's folder, or None where there is none.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        return None
+    try:
+        manifest = json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise ValueError(f'{path} is no JSON ({error}); restore it, or choose another --out.') from None
+    if not isinstance(manifest, dict):
+        raise ValueError(f'{path} must hold a JSON object, got a {type(manifest).__name__}; restore it, or choose another --out.')
+    return manifest
+
+
+def claim(folder: Path, manifest: Mapping) -> None:
+    """Record what the images of a domain are made with, and refuse a folder whose images were made otherwise.
+
+    Each process calls it before its first image. A manifest without any image yet is replaced.
+
+    Args:
+        folder: the domain's folder, made if missing.
+        manifest: names and plain values.
+
+    Raises:
+        ValueError: the folder holds images with another manifest or with none, or cannot be written.
+    """
+    manifest = json.loads(json.dumps(manifest))
+    if any(folder.glob('**/*.png')):
+        begun = read_manifest(folder)
+        if begun is None:
+            raise ValueError(
+                f'{folder} holds images but no {NAME}, so nobody knows how they were made: choose another --out, or take them '
+                f'over from elsewhere with --import.'
+            )
+        keys = [key for key in sorted({*begun, *manifest}) if begun.get(key) != manifest.get(key)]
+        if keys:
+            then = ', '.join(f'{key} = {begun.get(key)!r} (now {manifest.get(key)!r})' for key in keys)
+            raise ValueError(f'{folder} was begun with {then}: go on with what it was begun with, or choose another --out.')
+        return
+    try:
+        with replacing(folder / NAME) as path:
+            path.write_text(json.dumps(manifest, indent=2, sort_keys=True) + '\n', encoding='utf-8')
+    except OSError as error:
+        raise ValueError(f'--out: {folder} cannot be written ({error}); choose a folder that can be.') from None
