@@ -1,6 +1,7 @@
-"""Run this project's own tools in processes of one thread each, for tables of many small runs."""
+"""Run this project's own tools in processes of their own, for tables of many runs."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -11,26 +12,54 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def run_tool(name: str, arguments: Sequence[str], log: Path, environment: dict[str, str] | None = None) -> None:
-    """Run ``tools/<name>``, its output appended to ``log``.
+def tool_command(name: str, arguments: Sequence[str], processes: int = 1) -> list[str]:
+    """The command line of ``tools/<name>``, through torchrun if it has several processes."""
+    script = [str(ROOT / 'tools' / name), *map(str, arguments)]
+    if processes == 1:
+        return [sys.executable, '-W', 'ignore', *script]
+    # --standalone finds a free port, so several such runs fit on one machine
+    return [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', str(processes), *script]
+
+
+def run_tool(
+    name: str,
+    arguments: Sequence[str],
+    log: Path,
+    environment: dict[str, str] | None = None,
+    processes: int = 1,
+    keep: Sequence[int] = (),
+) -> None:
+    """Run ``tools/<name>`` with one thread per process, its output appended to ``log``.
 
     Args:
         name: Path of the script below tools/.
         arguments: Its command line.
         log: File of the output.
         environment: Variables on top of this process's own.
+        processes: Started together by torchrun.
+        keep: File descriptors that the tool keeps open, such as those of locks.
 
     Raises:
-        RuntimeError: If the tool fails; the sentence holds its last line.
+        RuntimeError: If the tool fails; the sentence holds its error, or its last line.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, '-W', 'ignore', str(ROOT / 'tools' / name), *map(str, arguments)]
     variables = {**os.environ, 'OMP_NUM_THREADS': '1', **(environment or {})}
+    command = tool_command(name, arguments, processes)
+    before = log.stat().st_size if log.is_file() else 0
     with open(log, 'a') as file:
-        code = subprocess.run(command, cwd=ROOT, env=variables, stdout=file, stderr=file).returncode
+        code = subprocess.run(command, cwd=ROOT, env=variables, stdout=file, stderr=file, pass_fds=tuple(keep)).returncode
     if code:
-        last = next((line for line in reversed(log.read_text(errors='replace').splitlines()) if line.strip()), 'no output')
+        with open(log, 'rb') as file:
+            file.seek(before)
+            last = last_error(file.read().decode(errors='replace'))
         raise RuntimeError(f'{name} stopped with exit code {code}: {last} (all of it: {log})')
+
+
+def last_error(output: str) -> str:
+    """The line of a failed tool's output that says most: the last error, else the last line with a word in it."""
+    lines = [line.strip() for line in output.splitlines() if re.search('[a-zA-Z]', line)]
+    errors = [line for line in lines if re.match(r'error: |[\w.]*(Error|Exception): ', line)]
+    return (errors or lines or ['no output'])[-1]
 
 
 def follow(futures: Mapping[tuple[int, str], Future], after: Callable[[int, str], None]) -> list[str]:

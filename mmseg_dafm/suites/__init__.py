@@ -1,0 +1,1 @@
+"""Suites: the runs behind one table, from a text file to the table."""

@@ -1,0 +1,115 @@
+"""Read the results of finished runs, of a suite and of folders that were trained by hand."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from mmseg_dafm.suites.execute import cell_state
+from mmseg_dafm.suites.plan import cell_of, folder_of, output_of
+from mmseg_dafm.suites.state import DONE, read_json
+from mmseg_dafm.suites.suite_file import Run, Suite
+
+TESTED = re.compile(r'domain_iou_(?:iter|epoch)_(\d+)\.json')
+
+
+class Result(NamedTuple):
+    """One finished run.
+
+    Attributes:
+        label: Its seed, or its folder if it was trained by hand.
+        file: Where its results lie.
+        values: Nested results, as :func:`look_up` reads them.
+        classes: Names of the classes; empty for a command.
+        protocol: Of the test; empty for a command.
+        commit: That was checked out.
+    """
+
+    label: str
+    file: Path
+    values: Mapping
+    classes: Sequence[str]
+    protocol: Mapping
+    commit: str
+
+
+def read_results(suite: Suite, run: Run, out: Path, seeds: Sequence[int] | None = None) -> tuple[list[Result], list[str]]:
+    """The finished seeds of a run, and a sentence for every folder that cannot be used.
+
+    Args:
+        suite: Of the run.
+        run: To read.
+        out: The suite's folder.
+        seeds: Instead of the suite's own.
+
+    Raises:
+        ValueError: For a folder of the suite file that holds no results.
+    """
+    if run.kind == 'folder':
+        return [read_folder(folder, f'{suite.file}: run {run.name!r}') for folder in run.folder], []
+    found, problems = [], []
+    for cell in dict.fromkeys(cell_of(suite, run, seed) for seed in (suite.seeds if seeds is None else seeds)):
+        try:
+            if cell_state(suite, cell, out) != 'done':
+                continue
+        except ValueError as error:
+            problems.append(f'not in the table: {error}')
+            continue
+        commit = (read_json(folder_of(suite, cell, out) / DONE) or {}).get('commit', 'unknown')
+        found.append(read_result(output_of(suite, cell, out), str(cell.seed), commit))
+    return found, problems
+
+
+def read_folder(folder: str | Path, where: str) -> Result:
+    """The results of a folder that was trained and tested by hand: of its last tested checkpoint, without augmentation.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    folder = Path(folder)
+    tested = {int(match[1]): path for path in folder.glob('domain_iou_*.json') if (match := TESTED.fullmatch(path.name))}
+    validated = folder / 'domain_iou.json'
+    if not tested and not validated.is_file():
+        raise ValueError(f'{where}: {folder} holds no domain_iou_*.json: test a checkpoint there with tools/test.py first.')
+    return read_result(tested[max(tested)] if tested else validated, str(folder))
+
+
+def read_result(file: Path, label: str, commit: str = 'unknown') -> Result:
+    """Read a JSON file of `DomainIoUMetric`, or of another tool.
+
+    Raises:
+        ValueError: If the file is no JSON.
+    """
+    try:
+        content = json.loads(file.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f'{file} is no JSON ({error}): test the run again.') from None
+    if not isinstance(content, dict) or 'domains' not in content.get('summary', {}):
+        return Result(label, file, content, (), {}, commit)
+    summary = content['summary']
+    values = {**summary['domains'], 'all': summary['pooled'], 'target': summary.get('target')}
+    values.update(mean=summary.get('mean'), percent=summary.get('percent'))
+    return Result(label, file, values, content['classes'], content['protocol'], commit)
+
+
+def look_up(result: Result, path: str, where: str) -> float | None:
+    """The number at a path such as ``fog/mIoU`` or ``features/-1/all/cka``; None where a score is undefined.
+
+    A number picks from a list, or a dict's entry of that place.
+
+    Raises:
+        ValueError: If there is no such number.
+    """
+    node = result.values
+    for key in path.split('/'):
+        if isinstance(node, Mapping) and key in node:
+            node = node[key]
+        elif isinstance(node, list | Mapping) and re.fullmatch(r'-?\d+', key) and -len(node) <= int(key) < len(node):
+            node = list(node.values() if isinstance(node, Mapping) else node)[int(key)]
+        else:
+            known = ', '.join(map(str, node)) if isinstance(node, Mapping) else 'nothing'
+            raise ValueError(f'{where}: {path!r} is not in {result.file}, which has {known} instead of {key!r}; correct value.')
+    if node is not None and not isinstance(node, int | float):
+        raise ValueError(f'{where}: {path!r} in {result.file} is no number; correct value.')
+    return node

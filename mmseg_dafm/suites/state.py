@@ -1,0 +1,66 @@
+"""What the disk says of a cell, and the lock that keeps two processes from one folder."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmseg_dafm.files import replacing
+
+STARTED, DONE = 'started.json', 'done.json'
+
+
+def state(folder: Path, identity: str, checkpoint: str | None = None) -> str:
+    """``'done'``, ``'trained'`` (but not tested), ``'started'`` or ``'missing'``.
+
+    Args:
+        folder: Of the cell.
+        identity: Hash that the cell has now.
+        checkpoint: Name of the final checkpoint; None for a command.
+
+    Raises:
+        ValueError: If the folder holds another run, whose checkpoints must not be continued.
+    """
+    record = read_json(folder / DONE) or read_json(folder / STARTED)
+    if record is None:
+        if any(folder.glob('*.pth')):
+            raise ValueError(f'{folder} holds checkpoints that no suite has written: choose another --out or move the folder.')
+        return 'missing'
+    if record.get('hash') != identity:
+        raise ValueError(f'{folder} holds a run with another config or other options: choose another --out or move the folder.')
+    if (folder / DONE).is_file():
+        return 'done'
+    return 'trained' if checkpoint and (folder / checkpoint).is_file() else 'started'
+
+
+def read_json(path: Path) -> dict | None:
+    """A file's content; None if there is no such file."""
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a file as a whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + '\n')
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[int | None]:
+    """Hold a folder's lock: gives its file descriptor, None if another process holds it.
+
+    Programs that are started with the descriptor hold the lock, too. So a training that outlives a killed driver keeps the folder
+    until it ends, and nothing is left behind by a process that dies.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / '.lock', os.O_RDWR | os.O_CREAT)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield descriptor
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,54 @@
+"""Gather a suite's finished runs and write its tables."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mmseg_dafm.evaluation.tables import write_text
+from mmseg_dafm.suites.render import to_csv, to_latex, to_markdown
+from mmseg_dafm.suites.results import read_folder, read_results
+from mmseg_dafm.suites.stamp import stamp
+from mmseg_dafm.suites.suite_file import Suite
+from mmseg_dafm.suites.table import class_table, main_table
+
+
+def write_tables(
+    suite: Suite, out: Path, seeds: Sequence[int] | None = None, folders: Mapping[str, Sequence[str]] | None = None
+) -> str:
+    """Write ``table.md``, ``table.csv`` and ``table.tex``, and a pair of ``classes_DOMAIN.csv`` and ``.tex`` per domain.
+
+    Args:
+        suite: Whose runs are gathered.
+        out: The suite's folder.
+        seeds: Instead of the suite's own.
+        folders: Run -> folders that were trained by hand, one per seed, instead of the suite's.
+
+    Returns:
+        The Markdown text.
+
+    Raises:
+        ValueError: If a column's value is not in a result, or a folder is not of a run or holds no results.
+    """
+    folders = folders or {}
+    names = [run.name for run in suite.runs]
+    for name, given in folders.items():
+        if name not in names:
+            raise ValueError(f'--run {name}={given[0]}: {suite.file} has no such run; use one of {", ".join(names)}.')
+    results, problems = {}, []
+    for run in suite.runs:
+        if run.name in folders:
+            results[run.name] = [read_folder(folder, f'--run {run.name}') for folder in folders[run.name]]
+        elif run.row is not None:
+            results[run.name], found = read_results(suite, run, out, seeds)
+            problems += found
+    protocol = [*(f'WARNING: {text}' for text in problems), *stamp(suite, results)]
+    tables = {'table': main_table(suite, results)}
+    tables.update({f'classes_{domain}': class_table(suite, results, domain) for domain in suite.per_class})
+    texts = []
+    for name, table in tables.items():
+        notes = suite.notes if name == 'table' else ()
+        texts.append(to_markdown(table, protocol, notes))
+        write_text(str(out / f'{name}.csv'), to_csv(table))
+        write_text(str(out / f'{name}.tex'), to_latex(table, protocol, notes))
+    text = '\n'.join(texts)
+    write_text(str(out / 'table.md'), text)
+    return text

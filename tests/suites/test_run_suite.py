@@ -1,0 +1,139 @@
+"""The command line of a suite, from the first call to the table, through kills and failures."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.suites.common import scores, tool, write_suite
+
+RESULT = json.dumps(scores(fog=50.0))
+# notes each call, waits for a file if it is asked to, fails if it is asked to
+STEP = f"""
+name, seed = sys.argv[2], sys.argv[3]
+here = Path(__file__).parent
+(here / 'calls').open('a').write(f'{{name}}{{seed}} ')
+while name == 'slow' and not (here / 'go').exists():
+    time.sleep(0.02)
+if name == 'bad' and not (here / 'go').exists():
+    sys.exit('error: a full disk')
+(out / 'x.json').write_text({RESULT!r})
+"""
+TEXT = """
+seeds = [0, 1]
+_s = [TOOL, '{work_dir}']
+runs = [
+    dict(name='pre', command=[*_s, 'pre', '{seed}'], output='x.json', once=True, row=None),
+    dict(name='slow', command=[*_s, 'slow', '{seed}', '{run:pre}'], output='x.json'),
+    dict(name='bad', command=[*_s, 'bad', '{seed}'], output='x.json'),
+    dict(name='late', command=[*_s, 'late', '{seed}', '{run:bad}'], output='x.json'),
+]
+columns = [dict(name='fog', value='fog/mIoU')]
+"""
+
+
+@pytest.fixture
+def suite(tmp_path):
+    return write_suite(tmp_path, TEXT.replace('TOOL', repr(tool(tmp_path, STEP))))
+
+
+def command(root, suite, *arguments):
+    return [sys.executable, str(root / 'tools/run_suite.py'), str(suite), '--out', str(suite.parent / 'out'), *arguments]
+
+
+def call(root, suite, *arguments):
+    return subprocess.run(command(root, suite, *arguments), capture_output=True, text=True)
+
+
+def calls(suite):
+    path = suite.parent / 'calls'
+    return path.read_text().split() if path.exists() else []
+
+
+def until(condition):
+    deadline = time.time() + 60
+    while not condition():
+        assert time.time() < deadline, 'took too long'
+        time.sleep(0.05)
+
+
+def test_a_killed_driver_two_drivers_a_failure_and_the_table(root, suite):
+    first = subprocess.Popen(command(root, suite, '--only', 'slow', '--seeds', '0'), stdout=subprocess.DEVNULL)
+    until(lambda: calls(suite) == ['pre0', 'slow0'])
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    # the program of the killed driver still runs, so the second and the third leave it alone and do the rest
+    others = [
+        subprocess.Popen(command(root, suite, '--only', 'slow', '--jobs', '2'), stdout=subprocess.DEVNULL) for _ in range(2)
+    ]
+    until(lambda: 'slow1' in calls(suite))
+    time.sleep(0.5)
+    assert sorted(calls(suite)) == ['pre0', 'slow0', 'slow1']
+    (suite.parent / 'go').touch()
+    assert [driver.wait(60) for driver in others] == [0, 0]
+    # the first program's end was noted by nobody, so that cell ran once more, and once only
+    assert sorted(calls(suite)) == ['pre0', 'slow0', 'slow0', 'slow1']
+    (suite.parent / 'go').unlink()
+
+    failing = call(root, suite)
+    assert failing.returncode == 1
+    errors = failing.stderr.splitlines()
+    assert errors[0].startswith('error: bad seed 0: tool.py stopped with exit code 1: error: a full disk')
+    assert errors[1] == 'error: late seed 0: not started, because bad seed 0 failed'
+    assert len(errors) == 4
+    assert '4 runs are missing' in failing.stdout
+    assert '| slow | 50.00 ± 0.00 | 0, 1 |' in failing.stdout
+    assert '| bad | not run |  |' in failing.stdout
+
+    (suite.parent / 'go').touch()
+    again = call(root, suite, '--jobs', '2')
+    assert again.returncode == 0, again.stderr
+    assert '[4/4] ' in again.stdout
+    assert '| late | 50.00 ± 0.00 | 0, 1 |' in (suite.parent / 'out/table.md').read_text()
+    assert (suite.parent / 'out/table.tex').is_file()
+    before = calls(suite)
+    assert '0 runs are missing' in call(root, suite).stdout
+    assert calls(suite) == before
+
+
+def test_a_dry_run_prints_the_commands_in_order_and_runs_nothing(root, suite):
+    done = call(root, suite, '--dry-run', '--only', 'late', '--seeds', '7')
+    lines = done.stdout.splitlines()
+    assert [line.split()[-2:] for line in lines] == [['bad', '7'], ['7', str(suite.parent / 'out/bad_seed7')]]
+    assert calls(suite) == []
+    assert not (suite.parent / 'out').exists()
+    slurm = call(root, suite, '--dry-run', '--only', 'late', '--seeds', '7', '--slurm').stdout.splitlines()
+    assert slurm[1].startswith("sbatch --parsable '--dependency=afterok:<job of bad seed 7>'")
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (['--jobs', '0'], '--jobs 0 and --gpus-per-run 1 must be 1 or more'),
+        (['--gpus-per-run', '2'], '--gpus-per-run 2 needs --gpus'),
+        (['--gpus', '0', '--gpus-per-run', '2'], '--gpus-per-run 2 is more than the 1 of --gpus'),
+        (['--only', 'x'], "--only 'x': .*suite.py has no such run; use some of pre, slow, bad, late"),
+    ],
+)
+def test_arguments_that_do_not_fit_end_at_once(root, suite, arguments, words, monkeypatch, capsys):
+    import re
+    import runpy
+
+    monkeypatch.setattr(sys, 'argv', command(root, suite, *arguments)[1:])
+    with pytest.raises(SystemExit, match=f'^error: {words}') as caught:
+        runpy.run_path(str(root / 'tools/run_suite.py'), run_name='__main__')
+    assert re.search('\n', str(caught.value)) is None
+
+
+def test_gpus_are_shared_out_in_groups(root, suite, monkeypatch):
+    import runpy
+    from argparse import Namespace
+
+    places = runpy.run_path(str(root / 'tools/run_suite.py'))['places']
+    assert places(Namespace(gpus=list('01234'), gpus_per_run=2, jobs=None)) == ['0,1', '2,3']
+    assert places(Namespace(gpus=list('01'), gpus_per_run=None, jobs=3)) == ['0', '1', '0']
+    assert places(Namespace(gpus=[], gpus_per_run=None, jobs=2)) == [None, None]
