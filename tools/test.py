@@ -1,7 +1,12 @@
-"""Test a model: python tools/test.py CONFIG CHECKPOINT [--tta] [--out DIR] [--show-dir DIR]."""
+"""Test a model: python tools/test.py CONFIG CHECKPOINT [--targets SET ...] [--tta] [--out DIR] [--show-dir DIR].
+
+--targets tests other sets than the config's, under its protocol: one table for all of them. --submission predicts a test split
+without public labels and writes the archive for its server.
+"""
 
 import argparse
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,11 +14,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmengine.config import Config, DictAction
+from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 from mmseg.registry import RUNNERS
 
 from mmseg_dafm import run_config
 from mmseg_dafm.config_check import check_config
+from mmseg_dafm.datasets.submission import SERVERS, check_images, pack
+from mmseg_dafm.datasets.targets import GROUPS, TARGETS, select_targets, select_test_split
 
 
 def parse_args() -> argparse.Namespace:
@@ -21,6 +29,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--work-dir', help='folder for the log and the metrics (default: work_dirs/<config name>)')
+    sets = parser.add_mutually_exclusive_group()
+    known = f'{", ".join(TARGETS)}; groups: {", ".join(GROUPS)}'
+    sets.add_argument('--targets', nargs='+', metavar='SET', help=f"sets to test instead of the config's: {known}")
+    sets.add_argument(
+        '--submission', nargs=2, metavar=('SERVER', 'ZIP'), help=f'predict the test split of {", ".join(SERVERS)} into an archive'
+    )
     parser.add_argument('--out', help='folder for the predicted label maps')
     parser.add_argument('--show', action='store_true', help='show each prediction in a window')
     parser.add_argument('--show-dir', help='folder for the painted predictions')
@@ -48,6 +62,10 @@ def prepare(args: argparse.Namespace) -> Config:
     try:
         run_config.set_work_dir(cfg, args.config, args.work_dir)
         run_config.adapt_to_device(cfg)
+        if args.targets:
+            select_targets(cfg, args.targets)
+        if args.submission:
+            select_test_split(cfg, args.submission[0], prediction_folder(args.submission[1]))
         if args.show or args.show_dir:
             run_config.enable_drawing(cfg, args.show, args.show_dir, args.wait_time)
         if args.tta:
@@ -60,11 +78,37 @@ def prepare(args: argparse.Namespace) -> Config:
     return cfg
 
 
+def prediction_folder(archive: str) -> str:
+    """Folder of the predictions until they are in the archive: beside it, because all processes must see it."""
+    if not archive.endswith('.zip'):
+        raise ValueError(f'--submission writes an archive ZIP, got {archive}: end its name with .zip')
+    return f'{archive}.predictions'
+
+
+def submit(runner: Runner, name: str, archive: str) -> None:
+    """Predict a test split and pack it; an incomplete split ends the program before the test."""
+    dataset = runner.test_loop.dataloader.dataset
+    images = [dataset.get_data_info(index)['img_path'] for index in range(len(dataset))]
+    try:
+        check_images(images, SERVERS[name])
+        runner.test()
+        if is_main_process():
+            pack(prediction_folder(archive), images, SERVERS[name], archive, runner.logger.info)
+            shutil.rmtree(prediction_folder(archive))
+            runner.logger.info(f'{archive} is ready for the server of {name}')
+    except ValueError as error:
+        raise SystemExit(f'error: {error}') from None
+
+
 def main() -> None:
-    cfg = prepare(parse_args())
+    args = parse_args()
+    cfg = prepare(args)
     run_config.join_processes(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    runner.test()
+    if args.submission:
+        submit(runner, *args.submission)
+    else:
+        runner.test()
 
 
 if __name__ == '__main__':

@@ -2,67 +2,16 @@
 
 import json
 import logging
-import runpy
-import sys
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 import pytest
 from mmseg.registry import DATASETS, TRANSFORMS
 from PIL import Image
+from tiny_sets import LOAD, build, ids, picture, write
 
 from mmseg_dafm.datasets.label_files import LabelJob, convert
 from mmseg_dafm.datasets.nineteen_classes import gtav_table, mapillary_table
-
-LOAD = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackDomainInputs')]
-
-
-def write(path, array, palette=False):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(array)
-    if palette:
-        # the releases store ids with a palette
-        image.putpalette(list(np.random.default_rng(0).integers(0, 256, 768)))
-    image.save(path)
-    return path
-
-
-def picture(height=12, width=20):
-    return np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def ids(count, height=12, width=20):
-    """Every id below count, at least once."""
-    return (np.arange(height * width) % count).astype(np.uint8).reshape(height, width)
-
-
-def build(**kwargs):
-    return DATASETS.build(dict(pipeline=LOAD, **kwargs))
-
-
-class Done(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def run(root, monkeypatch, capsys):
-    """Run a converter in this process, which has imported what takes its time."""
-
-    def tool(name, *arguments):
-        path = root / f'tools/dataset_converters/{name}.py'
-        monkeypatch.setattr(sys, 'argv', [str(path), *map(str, arguments)])
-        monkeypatch.setattr(sys, 'path', [*sys.path])
-        code, error = 0, ''
-        try:
-            runpy.run_path(str(path), run_name='__main__')
-        except SystemExit as stop:
-            code, error = 1, str(stop)
-        return Done(code, capsys.readouterr().out, error)
-
-    return tool
 
 
 @pytest.fixture

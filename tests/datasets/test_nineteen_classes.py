@@ -1,4 +1,4 @@
-"""The 19 classes: ids of GTAV and Mapillary Vistas against what other packages state."""
+"""The 19 classes: ids of GTAV, SYNTHIA and Mapillary Vistas against what other packages and READMEs state."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,12 @@ from mmseg.datasets import CityscapesDataset, MapillaryDataset_v1
 from mmseg_dafm.datasets.nineteen_classes import (
     CLASSES,
     MAPILLARY_MAPPINGS,
+    SYNTHIA_ABSENT,
     gtav_table,
+    label_id_table,
     mapillary_names,
     mapillary_table,
+    synthia_table,
 )
 
 VISTAS = MapillaryDataset_v1.METAINFO['classes']
@@ -100,6 +103,22 @@ def test_gtav_has_the_ids_of_cityscapes():
     assert {name: CLASSES[table[number]] for name, number in ids.items()} == {name: name for name in ids}
     assert sorted(np.flatnonzero(table != 255)) == sorted(ids.values())
     assert table[34] == 255, 'licence plates'
+
+
+def test_label_ids_are_the_way_back():
+    np.testing.assert_array_equal(gtav_table()[label_id_table()], np.arange(19))
+
+
+def test_synthia_has_the_names_of_its_readme():
+    """The README's list from id 0 on; names in capitals differ from Cityscapes', None is no class of it."""
+    readme = [
+        None, 'sky', 'building', 'road', 'sidewalk', 'fence', 'vegetation', 'pole', 'car', 'traffic sign', 'PEDESTRIAN',
+        'bicycle', 'motorcycle', None, None, 'traffic light', 'terrain', 'rider', 'truck', 'bus', 'train', 'wall', None,
+    ]  # fmt: skip
+    expected = [255 if name is None else CLASSES.index({'PEDESTRIAN': 'person'}.get(name, name)) for name in readme]
+    np.testing.assert_array_equal(synthia_table(), expected)
+    assert sorted(synthia_table()[synthia_table() != 255]) == list(range(19))
+    assert len(set(CLASSES) - set(SYNTHIA_ABSENT)) == 16
 
 
 def test_unknown_mapping():

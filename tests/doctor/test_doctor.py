@@ -11,6 +11,7 @@ from PIL import Image
 from rich.console import Console
 
 from mmseg_dafm import doctor, doctor_checks, doctor_data, doctor_files
+from mmseg_dafm.data_roots import root_variable
 
 
 def write_cityscapes(root, split, count=2, label=0, size=(8, 4), labelled=True):
@@ -120,6 +121,14 @@ BDD = ('images/10k/val/{}.jpg', 'labels/sem_seg/masks/val/{}.png')
 LAYOUTS = {
     'gtav': [('images/{}.png', 'labels/{}_labelTrainIds.png')],
     'bdd100k': [BDD, ('seg/images/val/{}.jpg', 'seg/labels/val/{}_train_id.png')],
+    'synthia': [('RGB/{}.png', 'GT/LABELS/{}_labelTrainIds.png')],
+    'dark_zurich': [('rgb_anon/val/night/G/{}_rgb_anon.png', 'gt/val/night/G/{}_gt_labelTrainIds.png')],
+    'nighttime_driving': [
+        (
+            'leftImg8bit/test/night/{}_leftImg8bit.png',
+            'gtCoarse_daytime_trainvaltest/test/night/{}_gtCoarse_labelTrainIds.png',
+        )
+    ],
     'mapillary': [
         ('half/validation/images/{}.jpg', 'half/validation/train_ids/{}.png'),
         ('validation/images/{}.jpg', 'validation/train_ids/{}.png'),
@@ -127,10 +136,23 @@ LAYOUTS = {
 }
 
 
+SIZES = {'bdd100k': (1280, 720), 'synthia': (1280, 760), 'dark_zurich': (1920, 1080), 'nighttime_driving': (1920, 1080)}
+
+
+def smaller(monkeypatch, name, **changes):
+    """Let the doctor expect another size or number of images of a set."""
+    monkeypatch.setitem(doctor_data.DATA_LAYOUTS, name, [part._replace(**changes) for part in doctor_data.DATA_LAYOUTS[name]])
+
+
+def check_all(name, root):
+    return list(doctor_data.check_data_root(name, str(root)))
+
+
 @pytest.mark.parametrize(('name', 'number'), [(name, i) for name, found in LAYOUTS.items() for i in range(len(found))])
-def test_layouts_of_the_generalisation_sets(tmp_path, name, number):
+def test_layouts_of_the_generalisation_sets(monkeypatch, tmp_path, name, number):
     image, label = LAYOUTS[name][number]
-    size = (1280, 720) if name == 'bdd100k' else (8, 4)
+    size = SIZES.get(name, (8, 4))
+    smaller(monkeypatch, name, counts={})
     for i in range(23):
         write_pair(tmp_path / image.format(i), tmp_path / label.format(i), size=size)
     (check,) = doctor_data.check_data_root(name, str(tmp_path))
@@ -158,6 +180,93 @@ def test_turned_images_of_bdd100k(tmp_path, size, label_size, found):
     (check,) = doctor_data.check_data_root('bdd100k', str(tmp_path))
     assert not check.ok
     assert check.found == found
+
+
+@pytest.mark.parametrize(
+    ('name', 'count', 'split'),
+    [
+        ('dark_zurich', 50, 'val'),
+        ('nighttime_driving', 50, 'test'),
+        ('foggy_zurich', 40, 'testv2'),
+        ('foggy_driving', 33, 'test'),
+    ],
+)
+def test_small_test_sets_must_be_complete(monkeypatch, tmp_path, name, count, split):
+    smaller(monkeypatch, name, size=None)
+    image, label = {
+        **{key: pairs[0] for key, pairs in LAYOUTS.items()},
+        'foggy_zurich': ('RGB/G/{}.png', 'gt_labelTrainIds/G/{}.png'),
+        'foggy_driving': ('leftImg8bit/test/web/{}_leftImg8bit.png', 'gtFine/test/web/{}_gtFine_labelTrainIds.png'),
+    }[name]
+    listed = tmp_path / 'lists_file_names/RGB_testv2_filenames.txt'
+    listed.parent.mkdir()
+    for number in range(count):
+        write_pair(tmp_path / image.format(number), tmp_path / label.format(number))
+        listed.write_text(''.join(f'RGB/G/{name}.png\n' for name in range(number + 1)))
+        if number == count - 2:
+            check = check_all(name, tmp_path)[0]
+            assert not check.ok
+            assert check.found == f'{count - 1} images, {count - 1} with labels, 10 opened'
+            assert f'({count} images)' in check.needed
+    check = check_all(name, tmp_path)[0]
+    assert check.ok, check.found
+    assert check.name == f'{name} {split} in {tmp_path}'
+
+
+def test_the_two_kinds_of_foggy_driving(tmp_path):
+    write_pair(
+        tmp_path / 'leftImg8bit/test_extra/web/a_leftImg8bit.png',
+        tmp_path / 'gtCoarse/test_extra/web/a_gtCoarse_labelTrainIds.png',
+    )
+    fine, coarse = check_all('foggy_driving', tmp_path)
+    assert fine.found == '0 images, 0 with labels'
+    assert coarse.found == '1 images, 1 with labels, 1 opened'
+    assert 'gtFine' in fine.needed
+    assert 'gtCoarse' in coarse.needed
+
+
+def test_foggy_zurich_counts_what_its_list_names(monkeypatch, tmp_path):
+    smaller(monkeypatch, 'foggy_zurich', size=None, counts={'testv2': 2})
+    for number in range(3):
+        write_pair(tmp_path / f'RGB/G/{number}.png', tmp_path / f'gt_labelTrainIds/G/{number}.png')
+    (check,) = check_all('foggy_zurich', tmp_path)
+    assert not check.ok
+    assert check.found == '0 images, 0 with labels', 'without the list, nobody knows the test images'
+    listed = tmp_path / 'lists_file_names/RGB_testv2_filenames.txt'
+    listed.parent.mkdir()
+    listed.write_text('RGB/G/0.png\nRGB/G/2.png\n')
+    assert check_all('foggy_zurich', tmp_path)[0].ok
+    (tmp_path / 'RGB/G/2.png').unlink()
+    (check,) = check_all('foggy_zurich', tmp_path)
+    assert not check.ok
+    assert check.found == '2 images, 1 with labels, 1 opened'
+
+
+def test_voc_has_lists_and_21_ids(tmp_path):
+    for split, kind, name, ids in (('train', '', 'a', 20), ('aug', 'Aug', 'b', 19), ('val', '', 'c', 20)):
+        write_pair(tmp_path / f'JPEGImages/{name}.jpg', tmp_path / f'SegmentationClass{kind}/{name}.png', ids=ids)
+        listed = tmp_path / f'ImageSets/Segmentation/{split}.txt'
+        listed.parent.mkdir(parents=True, exist_ok=True)
+        listed.write_text(f'{name}\n')
+    checks = check_all('voc', tmp_path)
+    assert [check.found for check in checks] == ['1 images, 1 with labels, 1 opened'] * 3
+    assert all(check.ok for check in checks)
+    write_pair(tmp_path / 'JPEGImages/c.jpg', tmp_path / 'SegmentationClass/c.png', ids=21)
+    assert check_all('voc', tmp_path)[2].found == 'c.png holds ids [21]'
+    (tmp_path / 'SegmentationClassAug/b.png').unlink()
+    assert not check_all('voc', tmp_path)[1].ok
+
+
+def test_each_set_has_its_variable(monkeypatch):
+    for name in doctor_data.DATA_LAYOUTS:
+        monkeypatch.delenv(root_variable(name), raising=False)
+    monkeypatch.setenv('FOGGY_ZURICH_ROOT', '/somewhere/fog')
+    names = {check.name for check in doctor.collect([], {}, [])}
+    assert {
+        'foggy_zurich testv2 in /somewhere/fog',
+        'voc aug in data/VOCdevkit/VOC2012',
+        'synthia train in data/synthia',
+    } <= names
 
 
 def test_the_remedy_names_the_folder(tmp_path):
