@@ -19,10 +19,9 @@ from mmseg_dafm.analysis.cka import LinearCKA
 from mmseg_dafm.analysis.drift import MEASURES, class_cosine, image_drift, pooled
 from mmseg_dafm.analysis.drift_picture import draw_changes, draw_features
 from mmseg_dafm.analysis.drift_report import summarise, write_report
-from mmseg_dafm.analysis.feature_hooks import check_layers, layer_features, load_weights, needed_keys
+from mmseg_dafm.analysis.feature_hooks import check_layers, filled_model, layer_features, needed_keys, read_state
 from mmseg_dafm.analysis.robustness_run import drop_pretrained, limit_images
 from mmseg_dafm.analysis.weight_change import weight_changes
-from mmseg_dafm.compat import load_local_checkpoint
 from mmseg_dafm.config_check import check_config
 from mmseg_dafm.progress import track
 
@@ -73,12 +72,12 @@ def measure_drift(
     if limit is not None:
         limit_images(cfg[dataloader], limit)
     origin = _reference_model(cfg, reference, layers)
-    models = {name: _filled_model(cfg, path, layers) for name, path in checkpoints.items()}
+    models = {name: filled_model(cfg, path, layers) for name, path in checkpoints.items()}
     pretrained = _pretrained_state(origin, reference, layers)
     changes, left_out = {}, {}
     for name in models:
-        start = _state(converted[name]) if name in converted else None
-        changes[name], left_out[name] = weight_changes(pretrained, _state(checkpoints[name]), start)
+        start = read_state(converted[name]) if name in converted else None
+        changes[name], left_out[name] = weight_changes(pretrained, read_state(checkpoints[name]), start)
     for model in (origin, *models.values()):
         model.to(device).eval()
     loader = Runner.build_dataloader(cfg[dataloader], seed=0)
@@ -199,7 +198,7 @@ def _names_weights(node: object) -> bool:
 
 def _reference_model(cfg: Config, reference, layers: Sequence[str]) -> nn.Module:
     if reference is not None:
-        return _filled_model(cfg, reference, layers)
+        return filled_model(cfg, reference, layers)
     model = MODELS.build(copy.deepcopy(cfg.model))
     check_layers(model, layers)
     logger = MMLogger.get_current_instance()
@@ -216,20 +215,6 @@ def _reference_model(cfg: Config, reference, layers: Sequence[str]) -> nn.Module
 def _pretrained_state(origin: nn.Module, reference, layers: Sequence[str]) -> dict[str, Tensor]:
     """The reference's tensors that can have changed; a head that was drawn here, and not in the training, is none of them."""
     if reference is not None:
-        return _state(reference)
+        return read_state(reference)
     state = origin.state_dict()
     return {key: state[key] for key in needed_keys(origin, layers)}
-
-
-def _filled_model(cfg: Config, path: str | os.PathLike, layers: Sequence[str]) -> nn.Module:
-    model = MODELS.build(copy.deepcopy(cfg.model))
-    check_layers(model, layers)
-    load_weights(model, _state(path), layers, path)
-    return model
-
-
-def _state(path: str | os.PathLike) -> dict[str, Tensor]:
-    """The state dict of a checkpoint, without the prefix of a parallel wrapper."""
-    content = load_local_checkpoint(path, map_location='cpu')
-    content = content.get('state_dict', content) if isinstance(content, dict) else {}
-    return {name.removeprefix('module.'): value for name, value in content.items() if isinstance(value, Tensor)}

@@ -1,13 +1,17 @@
 """Read the outputs of chosen parts of a segmentor, and load the weights that they depend on."""
 
+import copy
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
+from mmengine.config import Config
+from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from mmseg_dafm.bn.layers import within
+from mmseg_dafm.compat import load_local_checkpoint
 from mmseg_dafm.hooks.target_batches import FEATURE_PARTS, takes_domain
 
 
@@ -132,3 +136,22 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], layers: Sequence
     model.load_state_dict(
         {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}, strict=False
     )
+
+
+def filled_model(cfg: Config, path: str | os.PathLike, layers: Sequence[str]) -> nn.Module:
+    """Build a config's model and fill what the layers depend on from a checkpoint.
+
+    Raises:
+        ValueError: See :func:`check_layers` and :func:`load_weights`.
+    """
+    model = MODELS.build(copy.deepcopy(cfg.model))
+    check_layers(model, layers)
+    load_weights(model, read_state(path), layers, path)
+    return model
+
+
+def read_state(path: str | os.PathLike) -> dict[str, Tensor]:
+    """The state dict of a checkpoint, without the prefix of a parallel wrapper."""
+    content = load_local_checkpoint(path, map_location='cpu')
+    content = content.get('state_dict', content) if isinstance(content, dict) else {}
+    return {name.removeprefix('module.'): value for name, value in content.items() if isinstance(value, Tensor)}
