@@ -81,4 +81,5 @@ def commands(suite: Suite, cell: Cell, out: Path, processes: int = 1, waiting: b
         f'train_cfg.val_begin={config.length + 1}',
     ]
     test = ['test.py', config.file, folder / config.checkpoint, '--work-dir', folder, *launch, *options]
+    test += ['--targets', *run.targets] if run.targets else []
     return [[str(part) for part in command] for command in (train, test)]

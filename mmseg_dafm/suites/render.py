@@ -24,6 +24,8 @@ def grid(table: Table, bold: Callable[[str], str], escape: Callable[[str], str],
     heading = [*(['group'] if grouped else []), 'method']
     for column in table.columns:
         heading += [column.title or column.name, *(['paper'] if table.has_paper(column.name) else [])]
+    # as many decimals as the paper prints
+    decimals = {column.name: max(_decimals(row.entries[column.name].paper) for row in table.rows) for column in table.columns}
     lines = [[escape(cell) for cell in [*heading, 'seeds']]]
     for row in table.rows:
         cells = [*([escape(row.group)] if grouped else []), escape(row.title)]
@@ -32,10 +34,10 @@ def grid(table: Table, bold: Callable[[str], str], escape: Callable[[str], str],
             # a run whose score is undefined has values of other columns
             text = '-' if row.seeds and not entry.values else entry.text(column.digits)
             cells.append(bold(escape(text)) if entry.best else escape(text))
-            cells += [_paper(entry, column.digits, raised)] if table.has_paper(column.name) else []
+            cells += [_paper(entry, decimals[column.name], raised)] if table.has_paper(column.name) else []
         lines.append([*cells, escape(', '.join(row.seeds))])
         if table.paper_rows and any(entry.paper is not None for entry in row.entries.values()):
-            figures = [_paper(row.entries[column.name], column.digits, raised) for column in table.columns]
+            figures = [_paper(row.entries[column.name], decimals[column.name], raised) for column in table.columns]
             lines.append([*cells[:grouped], f'{cells[grouped]} (paper)', *figures, ''])
     return lines
 
@@ -100,6 +102,8 @@ def escape_latex(text: str) -> str:
 def _paper(entry: Entry, digits: int, raised: Callable[[str], str]) -> str:
     if entry.paper is None:
         return ''
-    # figures stand as they are printed, with one decimal where the paper has one
-    text = f'{entry.paper:g}' if digits < 1 else f'{entry.paper:.{max(1, len(f"{entry.paper:g}".partition(".")[2]))}f}'
-    return text + (raised(letter(entry.note)) if entry.note else '')
+    return f'{entry.paper:.{digits}f}' + (raised(letter(entry.note)) if entry.note else '')
+
+
+def _decimals(figure: float | None) -> int:
+    return max(1, len(f'{figure:g}'.partition('.')[2])) if figure is not None else 0

@@ -75,7 +75,7 @@ def run_hash(suite: Suite, run: Run) -> str:
     """
     parents = {name: run_hash(suite, suite.run(name)) for name in needed(run)}
     if run.kind == 'config':
-        content = [read_config(suite, run).content, [option for option in run.options if '=' not in option]]
+        content = [read_config(suite, run).content, list(run.targets), [option for option in run.options if '=' not in option]]
     else:
         content = [run.command, run.output]
     text = json.dumps([run.kind, content, parents], sort_keys=True, default=str)

@@ -45,10 +45,13 @@ def _check_run(suite: Suite, run: Run) -> None:
     given = [key for key in ('config', 'command', 'folder') if getattr(run, key)]
     if len(given) != 1:
         raise ValueError(f'{where} must have one of config, command and folder, got {" and ".join(given) or "none"}.')
+    if run.output and run.row is not None and not run.output.endswith('.json'):
+        raise ValueError(f'{where}: output={run.output!r} must be a .json file to fill a row: choose another, or row=None.')
     if run.kind == 'command' and not run.output:
-        raise ValueError(f'{where} has a command and no output: name the JSON file that it leaves in {{work_dir}}.')
-    if run.kind != 'config' and run.options:
-        raise ValueError(f'{where} has options and no config: put them into the command.')
+        raise ValueError(f'{where} has a command and no output: name the file that it leaves in {{work_dir}}.')
+    for key in ('options', 'targets'):
+        if run.kind != 'config' and getattr(run, key):
+            raise ValueError(f'{where} has {key} and no config: put them into the command.')
     for text in [*run.options, *run.command]:
         if not isinstance(text, str):
             raise ValueError(f'{where}: options and command must be strings, got {text!r}.')

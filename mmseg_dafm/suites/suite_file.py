@@ -13,8 +13,9 @@ class Run:
         config: Config file, relative to the current folder or the project.
         options: ``KEY=VALUE`` changes to the config, for training and test; placeholders as in
             :mod:`mmseg_dafm.suites.placeholders`.
+        targets: Sets to test instead of the config's, as `tools/test.py --targets` names them.
         command: A script below tools/ and its arguments, instead of a config.
-        output: The JSON file that the command leaves, relative to its own folder.
+        output: The file that the command leaves, relative to its own folder; JSON if it fills a row of the table.
         folder: Folders of finished runs, one per seed, instead of a config.
         needs: Runs that must be finished first, besides those that its placeholders name.
         once: Run with the suite's first seed alone.
@@ -30,6 +31,7 @@ class Run:
     name: str
     config: str | None = None
     options: Sequence[str] = ()
+    targets: Sequence[str] = ()
     command: Sequence[str] = ()
     output: str | None = None
     folder: Sequence[str] = ()

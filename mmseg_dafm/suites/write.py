@@ -14,7 +14,7 @@ from mmseg_dafm.suites.table import class_table, main_table
 def write_tables(
     suite: Suite, out: Path, seeds: Sequence[int] | None = None, folders: Mapping[str, Sequence[str]] | None = None
 ) -> str:
-    """Write ``table.md``, ``table.csv`` and ``table.tex``, and a pair of ``classes_DOMAIN.csv`` and ``.tex`` per domain.
+    """Write ``NAME.md``, ``.csv`` and ``.tex`` for a suite NAME.py, and ``NAME_classes_DOMAIN.csv`` and ``.tex`` per domain.
 
     Args:
         suite: Whose runs are gathered.
@@ -41,14 +41,15 @@ def write_tables(
             results[run.name], found = read_results(suite, run, out, seeds)
             problems += found
     protocol = [*(f'WARNING: {text}' for text in problems), *stamp(suite, results)]
-    tables = {'table': main_table(suite, results)}
-    tables.update({f'classes_{domain}': class_table(suite, results, domain) for domain in suite.per_class})
+    stem = Path(suite.file).stem
+    tables = {stem: main_table(suite, results)}
+    tables.update({f'{stem}_classes_{domain}': class_table(suite, results, domain) for domain in suite.per_class})
     texts = []
     for name, table in tables.items():
-        notes = suite.notes if name == 'table' else ()
+        notes = suite.notes if name == stem else ()
         texts.append(to_markdown(table, protocol, notes))
         write_text(str(out / f'{name}.csv'), to_csv(table))
         write_text(str(out / f'{name}.tex'), to_latex(table, protocol, notes))
     text = '\n'.join(texts)
-    write_text(str(out / 'table.md'), text)
+    write_text(str(out / f'{stem}.md'), text)
     return text

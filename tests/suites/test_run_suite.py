@@ -2,13 +2,17 @@
 
 import json
 import os
+import re
+import runpy
 import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 
 import pytest
 
+from mmseg_dafm.tool_runs import ROOT, tool_command
 from tests.suites.common import scores, tool, write_suite
 
 RESULT = json.dumps(scores(fog=50.0))
@@ -45,8 +49,20 @@ def command(root, suite, *arguments):
     return [sys.executable, str(root / 'tools/run_suite.py'), str(suite), '--out', str(suite.parent / 'out'), *arguments]
 
 
-def call(root, suite, *arguments):
-    return subprocess.run(command(root, suite, *arguments), capture_output=True, text=True)
+@pytest.fixture
+def call(root, suite, monkeypatch, capsys):
+    """Calls the tool in this process: exit message (None for success) and output."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, 'argv', command(root, suite, *arguments)[1:])
+        capsys.readouterr()
+        try:
+            runpy.run_path(str(root / 'tools/run_suite.py'), run_name='__main__')
+        except SystemExit as stop:
+            return stop.code, capsys.readouterr().out
+        return None, capsys.readouterr().out
+
+    return run
 
 
 def calls(suite):
@@ -61,7 +77,8 @@ def until(condition):
         time.sleep(0.05)
 
 
-def test_a_killed_driver_two_drivers_a_failure_and_the_table(root, suite):
+@pytest.mark.slow
+def test_a_killed_driver_two_drivers_a_failure_and_the_table(root, suite, call):
     first = subprocess.Popen(command(root, suite, '--only', 'slow', '--seeds', '0'), stdout=subprocess.DEVNULL)
     until(lambda: calls(suite) == ['pre0', 'slow0'])
     os.kill(first.pid, signal.SIGKILL)
@@ -79,34 +96,40 @@ def test_a_killed_driver_two_drivers_a_failure_and_the_table(root, suite):
     assert sorted(calls(suite)) == ['pre0', 'slow0', 'slow0', 'slow1']
     (suite.parent / 'go').unlink()
 
-    failing = call(root, suite)
-    assert failing.returncode == 1
-    errors = failing.stderr.splitlines()
-    assert errors[0].startswith('error: bad seed 0: tool.py stopped with exit code 1: error: a full disk')
+    problem, output = call()
+    errors = problem.splitlines()
+    assert re.match(r'error: bad seed 0: .*tool.py stopped with exit code 1: error: a full disk \(all of it: ', errors[0])
     assert errors[1] == 'error: late seed 0: not started, because bad seed 0 failed'
     assert len(errors) == 4
-    assert '4 runs are missing' in failing.stdout
-    assert '| slow | 50.00 ± 0.00 | 0, 1 |' in failing.stdout
-    assert '| bad | not run |  |' in failing.stdout
+    assert '4 runs are missing' in output
+    assert '| slow | 50.00 ± 0.00 | 0, 1 |' in output
+    assert '| bad | not run |  |' in output
 
     (suite.parent / 'go').touch()
-    again = call(root, suite, '--jobs', '2')
-    assert again.returncode == 0, again.stderr
-    assert '[4/4] ' in again.stdout
-    assert '| late | 50.00 ± 0.00 | 0, 1 |' in (suite.parent / 'out/table.md').read_text()
-    assert (suite.parent / 'out/table.tex').is_file()
+    problem, output = call('--jobs', '2')
+    assert problem is None
+    assert '[4/4] ' in output
+    assert '| late | 50.00 ± 0.00 | 0, 1 |' in (suite.parent / 'out/suite.md').read_text()
+    assert (suite.parent / 'out/suite.tex').is_file()
     before = calls(suite)
-    assert '0 runs are missing' in call(root, suite).stdout
+    assert '0 runs are missing' in call()[1]
     assert calls(suite) == before
 
 
-def test_a_dry_run_prints_the_commands_in_order_and_runs_nothing(root, suite):
-    done = call(root, suite, '--dry-run', '--only', 'late', '--seeds', '7')
-    lines = done.stdout.splitlines()
+def test_a_column_that_does_not_fit_stops_no_run_and_is_told_at_the_end(suite, call):
+    suite.write_text(suite.read_text().replace('fog/mIoU', 'fgo/mIoU'))
+    (suite.parent / 'go').touch()
+    problem, output = call('--seeds', '0')
+    assert output.count('seed 0: done') == 4
+    assert "suite.py: column 'fog': 'fgo/mIoU' is not in" in problem
+
+
+def test_a_dry_run_prints_the_commands_in_order_and_runs_nothing(suite, call):
+    lines = call('--dry-run', '--only', 'late', '--seeds', '7')[1].splitlines()
     assert [line.split()[-2:] for line in lines] == [['bad', '7'], ['7', str(suite.parent / 'out/bad_seed7')]]
     assert calls(suite) == []
     assert not (suite.parent / 'out').exists()
-    slurm = call(root, suite, '--dry-run', '--only', 'late', '--seeds', '7', '--slurm').stdout.splitlines()
+    slurm = call('--dry-run', '--only', 'late', '--seeds', '7', '--slurm')[1].splitlines()
     assert slurm[1].startswith("sbatch --parsable '--dependency=afterok:<job of bad seed 7>'")
 
 
@@ -119,21 +142,21 @@ def test_a_dry_run_prints_the_commands_in_order_and_runs_nothing(root, suite):
         (['--only', 'x'], "--only 'x': .*suite.py has no such run; use some of pre, slow, bad, late"),
     ],
 )
-def test_arguments_that_do_not_fit_end_at_once(root, suite, arguments, words, monkeypatch, capsys):
-    import re
-    import runpy
-
-    monkeypatch.setattr(sys, 'argv', command(root, suite, *arguments)[1:])
-    with pytest.raises(SystemExit, match=f'^error: {words}') as caught:
-        runpy.run_path(str(root / 'tools/run_suite.py'), run_name='__main__')
-    assert re.search('\n', str(caught.value)) is None
+def test_arguments_that_do_not_fit_end_at_once(call, arguments, words):
+    problem, _ = call(*arguments)
+    assert re.match(f'error: {words}', problem)
+    assert '\n' not in problem
 
 
-def test_gpus_are_shared_out_in_groups(root, suite, monkeypatch):
-    import runpy
-    from argparse import Namespace
-
+def test_gpus_are_shared_out_in_groups(root):
     places = runpy.run_path(str(root / 'tools/run_suite.py'))['places']
     assert places(Namespace(gpus=list('01234'), gpus_per_run=2, jobs=None)) == ['0,1', '2,3']
     assert places(Namespace(gpus=list('01'), gpus_per_run=None, jobs=3)) == ['0', '1', '0']
     assert places(Namespace(gpus=[], gpus_per_run=None, jobs=2)) == [None, None]
+
+
+def test_several_processes_of_a_run_go_through_torchrun():
+    assert tool_command('train.py', ['c.py', '--launcher', 'pytorch'], 2)[1:6] == [
+        '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2',
+    ]  # fmt: skip
+    assert tool_command('train.py', ['c.py'])[-2:] == [str(ROOT / 'tools/train.py'), 'c.py']

@@ -35,6 +35,7 @@ MISTAKES = {
     "runs = [dict(name='a', config=CONFIG)] * 2\n" + COLUMNS: "runs has 'a' twice",
     "runs = [dict(name='a')]\n" + COLUMNS: "run 'a' must have one of config, command and folder, got none",
     "runs = [dict(name='a', command=['t.py'])]\n" + COLUMNS: "run 'a' has a command and no output",
+    "runs = [dict(name='a', command=['t.py'], output='a.md')]\n" + COLUMNS: "output='a.md' must be a .json file to fill a row",
     "runs = [dict(name='a', config=CONFIG, options=['x'])]\n" + COLUMNS: "the option 'x' must have the form KEY=VALUE",
     "runs = [dict(name='a', config=CONFIG, options=['x={sed}'])]\n" + COLUMNS: r"run 'a': '\{sed\}' in 'x=\{sed\}' is no place",
     "runs = [dict(name='a', config=CONFIG, options=['x={options:a}'])]\n" + COLUMNS: 'stands for a list: make it an item',

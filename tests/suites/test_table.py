@@ -56,10 +56,10 @@ def test_the_markdown_has_means_spreads_papers_and_what_was_not_run(tmp_path):
     assert lines[3] == '|---|---|---:|---:|---:|---:|---:|---:|---:|'
     labels = [f'{tmp_path}/full{i}' for i in range(2)]
     assert lines[5] == f'| ViT | Full_1 | **45.25 ± 0.35** | 33.25 (a) | 22.00 | 33.75 |  | - | {", ".join(labels)} |'
-    assert lines[6] == '| CNN | None | not run | 1.0 (a) | not run | not run |  | not run |  |'
+    assert lines[6] == '| CNN | None | not run | 1.00 (a) | not run | not run |  | not run |  |'
     freeze = lines[4].split('|')
     assert freeze[3].strip() == '31.50 ± 0.71'
-    assert (freeze[4].strip(), freeze[7].strip()) == ('30.5', '31.0')
+    assert (freeze[4].strip(), freeze[7].strip()) == ('30.50', '31.0')
     assert freeze[8].strip() == '0.0 ± 0.0'
     assert '(a) a misprint' in lines
     assert 'One note.' in lines
