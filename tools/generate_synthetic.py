@@ -55,8 +55,8 @@ def parse_args() -> argparse.Namespace:
     models.add_argument('--control-scale', type=float, default=Settings.control_scale, help='default: %(default)s')
     models.add_argument('--seed', type=int, default=Settings.seed)
     models.add_argument('--dtype', choices=DTYPES, help='default: float16 on a GPU, else float32')
-    models.add_argument('--device', help='default: a GPU if there is one')
-    models.add_argument('--batch-size', type=int, default=1)
+    models.add_argument('--device', help='default: the GPU that torchrun gives, or the first, or cpu')
+    models.add_argument('--batch-size', type=int, default=1, help='images at a time; changes their last bits at the most')
     models.add_argument('--rank', type=int, default=int(environment.get('RANK', 0)), help="default: torchrun's, or 0")
     models.add_argument('--world-size', type=int, default=int(environment.get('WORLD_SIZE', 1)), help="default: torchrun's, or 1")
     other = parser.add_argument_group('images of another generator')
@@ -94,9 +94,11 @@ def make(args: argparse.Namespace, layouts: list[Layout]) -> None:
 
 def take_over(args: argparse.Namespace, layouts: list[Layout]) -> None:
     """Take over the images of another generator."""
-    if len(args.domains or ()) != 1:
-        raise ValueError(f'--import needs the one domain of its images, such as --domain night; got {args.domains}.')
-    (domain,) = chosen_scenes(args.domains, [f'{args.domains[0]}=imported', *args.prompts])
+    if len(args.domains or ()) != 1 or args.prompts:
+        raise ValueError(
+            f'--import needs the one domain of its images, such as --domain night, and no --prompts; got {args.domains}.'
+        )
+    (domain,) = chosen_scenes(args.domains, [f'{args.domains[0]}=imported'])
     found, others = match_images(args.source, layouts)
     claim(args.out / domain, {'domain': domain, 'imported_from': str(args.source)})
     for _ in track(import_images(found, args.out, domain, args.link), len(found), 'images', print):
@@ -108,6 +110,8 @@ def main() -> None:
     args = parse_args()
     try:
         labels = args.labels or Path(data_root('cityscapes')) / 'gtFine/train'
+        if args.limit is not None and args.limit < 1:
+            raise ValueError(f'--limit must be 1 or more, got {args.limit}.')
         layouts = find_layouts(labels, args.pattern)[: args.limit]
         (make if args.source is None else take_over)(args, layouts)
         # by each process, so that the last one draws what all have made

@@ -44,7 +44,11 @@ def draw_sheet(layouts: Sequence[Layout], out: Path, path: str | os.PathLike, pa
     Returns:
         Rows that were drawn; at 0 no file is written.
     """
-    domains = domains_of(out)
+    domains = {
+        domain: words
+        for domain, words in domains_of(out).items()
+        if any(target_of(out, domain, layout).is_file() for layout in layouts)
+    }
     shown = [layout for layout in layouts if any(target_of(out, domain, layout).is_file() for domain in domains)][:rows]
     if not shown:
         return 0

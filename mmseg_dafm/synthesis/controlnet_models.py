@@ -1,5 +1,6 @@
 """Loading Stable Diffusion with a segmentation ControlNet, from the hub or from folders."""
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -47,20 +48,28 @@ def load_pipeline(pretrained: str, controlnet: str, dtype: str, device: str) -> 
     """
     if dtype == 'float16' and torch.device(device).type == 'cpu':
         raise ValueError('--dtype float16 needs a GPU: give --device cuda, or --dtype float32 or bfloat16.')
-    try:
-        control = ControlNetModel.from_pretrained(controlnet)
-    except (OSError, ValueError) as error:
-        raise _unavailable('--controlnet', controlnet, error) from None
-    try:
-        pipeline = StableDiffusionControlNetPipeline.from_pretrained(
-            pretrained, controlnet=control, safety_checker=None, feature_extractor=None, requires_safety_checker=False
-        )
-    except (OSError, ValueError) as error:
-        raise _unavailable('--pretrained', pretrained, error) from None
+    options = dict(torch_dtype=DTYPES[dtype])
+    with warnings.catch_warnings():
+        # newer releases prefer the name dtype, which 0.30 does not know; all before 1.0 take torch_dtype
+        warnings.simplefilter('ignore', FutureWarning)
+        try:
+            control = ControlNetModel.from_pretrained(controlnet, **options)
+        except (OSError, ValueError) as error:
+            raise _unavailable('--controlnet', controlnet, error) from None
+        try:
+            pipeline = StableDiffusionControlNetPipeline.from_pretrained(
+                pretrained,
+                controlnet=control,
+                safety_checker=None,
+                feature_extractor=None,
+                requires_safety_checker=False,
+                **options,
+            )
+        except (OSError, ValueError) as error:
+            raise _unavailable('--pretrained', pretrained, error) from None
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
-    # after loading, because releases of diffusers disagree about the name of from_pretrained's argument
-    return pipeline.to(device=device, dtype=DTYPES[dtype])
+    return pipeline.to(device)
 
 
 def _config(kind: type, option: str, source: str, subfolder: str | None = None) -> dict:
@@ -71,9 +80,13 @@ def _config(kind: type, option: str, source: str, subfolder: str | None = None) 
 
 
 def _unavailable(option: str, source: str, error: Exception) -> ValueError:
-    where = 'the folder holds no such model' if Path(source).is_dir() else 'it is neither a folder nor to be had from the hub'
+    where, remedy = (
+        'it is neither a folder nor to be had from the hub',
+        ", or download it to the hub's cache while there is a network",
+    )
+    if Path(source).is_dir():
+        where, remedy = 'the folder holds no such model, or not all of it', ''
     reason = ' '.join(str(error).split())[:160]
     return ValueError(
-        f"{option} {source}: {where} ({type(error).__name__}: {reason}). Give a folder in diffusers' layout, or fill the hub's "
-        f'cache where there is a network: hf download {source if not Path(source).is_dir() else "MODEL"}.'
+        f"{option} {source}: {where} ({type(error).__name__}: {reason}); give a folder in diffusers' layout{remedy}."
     )

@@ -80,7 +80,7 @@ def _parsed(own: Sequence[str]) -> Mapping[str, str]:
         name, _, scene = entry.partition('=')
         if not re.fullmatch(r'[A-Za-z0-9_-]+', name) or not scene.strip():
             raise ValueError(
-                f"--prompts takes NAME='words' with a NAME that can be a folder (letters, digits, _ and -); got {entry!r}."
+                f'a domain is NAME=words, NAME a folder of letters, digits, _ or -; got {entry!r}: mend --prompts or --domain.'
             )
         scenes[name] = scene.strip()
     return scenes

@@ -60,8 +60,9 @@ def write_models(folder: Path, text_width: int = WIDTH) -> tuple[str, str]:
     DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1).save_pretrained(base / 'scheduler')
     index = dict(
         _class_name='StableDiffusionPipeline', _diffusers_version='0.30.0', text_encoder=['transformers', 'CLIPTextModel'],
-        tokenizer=['transformers', 'CLIPTokenizer'], unet=['diffusers', 'UNet2DConditionModel'], vae=['diffusers', 'AutoencoderKL'],
-        scheduler=['diffusers', 'DDIMScheduler'], safety_checker=['stable_diffusion', 'StableDiffusionSafetyChecker'],
+        tokenizer=['transformers', 'CLIPTokenizer'], unet=['diffusers', 'UNet2DConditionModel'],
+        vae=['diffusers', 'AutoencoderKL'], scheduler=['diffusers', 'DDIMScheduler'],
+        safety_checker=['stable_diffusion', 'StableDiffusionSafetyChecker'],
         feature_extractor=['transformers', 'CLIPImageProcessor'],
     )  # fmt: skip
     (base / 'model_index.json').write_text(json.dumps(index))
