@@ -1,5 +1,6 @@
 """Write label files in other ids, and images and labels at half the size: restartable, one thread per job."""
 
+import argparse
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,6 +15,8 @@ from mmseg_dafm.files import replacing
 from mmseg_dafm.progress import track
 
 JPEG_QUALITY = 95
+# reads a label file as (H, W) ids
+Reader = Callable[[Path], np.ndarray]
 
 
 class LabelJob(NamedTuple):
@@ -61,7 +64,7 @@ def read_first_channel(path: Path) -> np.ndarray:
     return label[..., 2]
 
 
-def convert(job: LabelJob, table: np.ndarray, read: Callable[[Path], np.ndarray] = read_ids) -> str | None:
+def convert(job: LabelJob, table: np.ndarray, read: Reader = read_ids) -> str | None:
     """Write one label with the ids ``table[id]``, unless it is there.
 
     Args:
@@ -103,7 +106,7 @@ def convert_all(
     title: str,
     threads: int,
     say: Callable[[str], None],
-    read: Callable[[Path], np.ndarray] = read_ids,
+    read: Reader = read_ids,
 ) -> list[str]:
     """Convert labels in parallel; what is there already is not written again.
 
@@ -126,12 +129,46 @@ def convert_all(
     return [reason for reason in found if reason is not None]
 
 
+def convert_folder(description: str, images: str, labels: str, release: str, table: np.ndarray, read: Reader = read_ids) -> None:
+    """Run the command line of a converter for a release in two folders: ``<image>.png`` and labels of the same names.
+
+    ``<image>_labelTrainIds.png`` are written beside the labels.
+
+    Args:
+        description: the converter's docstring.
+        images: folder of the images in the release.
+        labels: folder of its labels.
+        release: what must be unpacked, for the message.
+        table: new id of each old id, uint8.
+        read: reads a label file as (H, W) ids.
+
+    Raises:
+        SystemExit: with one sentence, if there is no image or a label cannot be converted.
+    """
+    root, threads = root_and_threads(description, f'folder with {images}/ and {labels}/')
+    found = sorted((root / images).glob('*.png'))
+    if not found:
+        raise SystemExit(f'error: {root / images} holds no *.png: unpack {release} there')
+    folder = root / labels
+    jobs = [LabelJob(image, folder / image.name, folder / f'{image.stem}_labelTrainIds.png') for image in found]
+    convert_and_report(jobs, table, folder, threads, read)
+
+
+def root_and_threads(description: str, folder: str) -> tuple[Path, int]:
+    """Parse the command line of a converter: ``ROOT [--threads N]``."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('root', type=Path, help=folder)
+    parser.add_argument('--threads', type=int, default=4)
+    args = parser.parse_args()
+    return args.root, args.threads
+
+
 def convert_and_report(
     jobs: Sequence[LabelJob],
     table: np.ndarray,
     folder: Path,
     threads: int,
-    read: Callable[[Path], np.ndarray] = read_ids,
+    read: Reader = read_ids,
 ) -> None:
     """Convert labels for a command-line tool: print what was left out and how many labels there are.
 

@@ -4,13 +4,12 @@ ROOT holds leftImg8bit/ and gtFine/ or gtCoarse/ with *_labelIds.png; *_labelTra
 cityscapesscripts' createTrainIdLabelImgs.py does. What is there is not written again, so an interrupted run goes on.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmseg_dafm.datasets.label_files import LabelJob, convert_and_report
+from mmseg_dafm.datasets.label_files import LabelJob, convert_and_report, root_and_threads
 from mmseg_dafm.datasets.nineteen_classes import gtav_table
 
 ENDING = '_labelIds.png'
@@ -29,14 +28,11 @@ def jobs_of(root: Path) -> list[LabelJob]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('root', type=Path, help='folder with leftImg8bit/ and gtFine/ or gtCoarse/')
-    parser.add_argument('--threads', type=int, default=4)
-    args = parser.parse_args()
-    jobs = jobs_of(args.root)
+    root, threads = root_and_threads(__doc__, 'folder with leftImg8bit/ and gtFine/ or gtCoarse/')
+    jobs = jobs_of(root)
     if not jobs:
-        raise SystemExit(f'error: {args.root} holds no image in leftImg8bit/ with *{ENDING} in gtFine/ or gtCoarse/: unpack both')
-    convert_and_report(jobs, gtav_table(), args.root, args.threads)
+        raise SystemExit(f'error: {root} holds no image in leftImg8bit/ with *{ENDING} in gtFine/ or gtCoarse/: unpack both')
+    convert_and_report(jobs, gtav_table(), root, threads)
 
 
 if __name__ == '__main__':
