@@ -68,7 +68,8 @@ class LoRA(Adapter):
         super().__init__()
         from peft import LoraConfig, inject_adapter_in_model
 
-        fused = getattr(vit.blocks[0].attn, 'qkv', None) is not None
+        # a parallel block has no module of that name, which the check below says
+        fused = getattr(getattr(vit.blocks[0], 'attn', None), 'qkv', None) is not None
         targets = tuple(targets or (('attn.qkv',) if fused else ('attn.q_proj', 'attn.v_proj')))
         names = [f'blocks.{index}.{target}' for index in range(len(vit.blocks)) for target in targets]
         modules = dict(vit.named_modules())

@@ -39,7 +39,7 @@ class VPT(Adapter):
         self.tokens, self.prefix = tokens, vit.num_prefix_tokens
         self.prompts = prompt_parameter(vit, len(vit.blocks), tokens)
         for index, block in enumerate(vit.blocks):
-            if hasattr(block.attn, 'num_prefix_tokens'):
+            if hasattr(getattr(block, 'attn', None), 'num_prefix_tokens'):
                 # rotary positions begin after these
                 block.attn.num_prefix_tokens += tokens
             block.register_forward_pre_hook(partial(self.insert, index))
