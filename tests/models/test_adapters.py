@@ -199,8 +199,9 @@ def test_adapters_that_cannot_work_are_refused(monkeypatch):
         build('mae', adapter=ADAPTERS['VQT'], out_indices=(0,))
     parallel = dict(model_name='vit_base_patch16_xp_224', patch_size=16, img_size=64)
     for kind in ('AdaptFormer', 'VQT'):
-        with pytest.raises(ValueError, match=f"type='{kind}' does not know the ParallelThingsBlock|does not know the \\w+ of"):
+        with pytest.raises(ValueError, match=f"type='{kind}' does not know the ParallelScalingBlock of .* use LoRA, VPT"):
             build('mae', adapter=ADAPTERS[kind], **parallel)
+    assert build('mae', adapter=ADAPTERS['VPT'], **parallel)(torch.randn(1, 3, 64, 64))[0].shape == (1, 32, 4, 4)
     monkeypatch.setattr('mmseg_dafm.models.adapters.lora.find_spec', lambda name: None)
     with pytest.raises(ImportError, match=r'pip install "mmseg_dafm\[peft\]"'):
         build('mae', adapter=ADAPTERS['LoRA'])
@@ -219,6 +220,8 @@ def test_lora_refuses_ranks_dropouts_and_layers_that_are_not_there():
     ):
         with pytest.raises(ValueError, match=text):
             build('mae', adapter=dict(type='LoRA', **changes))
+    with pytest.raises(ValueError, match='no linear layer blocks.0.attn.q_proj; give names within a block'):
+        build('mae', adapter=dict(type='LoRA'), model_name='vit_base_patch16_xp_224')
 
 
 COUNTS = dict(
