@@ -67,7 +67,8 @@ def load_pipeline(pretrained: str, controlnet: str, dtype: str, device: str) -> 
             )
         except (OSError, ValueError) as error:
             raise _unavailable('--pretrained', pretrained, error) from None
-    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+    # latents are not bound to [-1, 1], to which DDIM clips them where the model's own sampler has no word on it
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from diffusers import ControlNetModel
+from diffusers import ControlNetModel, DDIMScheduler
 from mmseg.registry import DATASETS
 from PIL import Image
 
@@ -137,6 +137,13 @@ def test_image_depends_on_no_neighbour_in_its_batch(pipeline):
     for order in ([2], [3, 2], [1, 3, 0]):
         some = paint(pipeline, *([column[i] for i in order] for column in (controls, words, seeds)), Settings(**SIZE), 4)
         np.testing.assert_array_equal(some, together[order])
+
+
+def test_sampler_keeps_the_noise_schedule_of_the_model(pipeline):
+    assert isinstance(pipeline.scheduler, DDIMScheduler)
+    config = pipeline.scheduler.config
+    assert (config.steps_offset, config.set_alpha_to_one, config.clip_sample) == (1, False, False)
+    assert pipeline.safety_checker is None
 
 
 def test_bfloat16(models):

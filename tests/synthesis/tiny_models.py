@@ -5,7 +5,7 @@ import string
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, PNDMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
 WIDTH = 8
@@ -57,11 +57,12 @@ def write_models(folder: Path, text_width: int = WIDTH) -> tuple[str, str]:
         block_out_channels=(4, 4, 8, 8), norm_num_groups=4, down_block_types=('DownEncoderBlock2D',) * 4,
         up_block_types=('UpDecoderBlock2D',) * 4, layers_per_block=1,
     ).save_pretrained(base / 'vae')  # fmt: skip
-    DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1).save_pretrained(base / 'scheduler')
+    # the sampler of Stable Diffusion 1.5
+    PNDMScheduler(skip_prk_steps=True, set_alpha_to_one=False, steps_offset=1).save_pretrained(base / 'scheduler')
     index = dict(
         _class_name='StableDiffusionPipeline', _diffusers_version='0.30.0', text_encoder=['transformers', 'CLIPTextModel'],
         tokenizer=['transformers', 'CLIPTokenizer'], unet=['diffusers', 'UNet2DConditionModel'],
-        vae=['diffusers', 'AutoencoderKL'], scheduler=['diffusers', 'DDIMScheduler'],
+        vae=['diffusers', 'AutoencoderKL'], scheduler=['diffusers', 'PNDMScheduler'],
         safety_checker=['stable_diffusion', 'StableDiffusionSafetyChecker'],
         feature_extractor=['transformers', 'CLIPImageProcessor'],
     )  # fmt: skip
