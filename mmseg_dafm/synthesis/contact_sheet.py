@@ -11,6 +11,8 @@ from PIL import Image
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt  # noqa: E402
 
+from mmseg_dafm.datasets.checks import check_label_ids  # noqa: E402
+from mmseg_dafm.datasets.nineteen_classes import CLASSES  # noqa: E402
 from mmseg_dafm.files import replacing  # noqa: E402
 from mmseg_dafm.synthesis.control_image import control_image  # noqa: E402
 from mmseg_dafm.synthesis.layouts import Layout, read_labels  # noqa: E402
@@ -43,6 +45,9 @@ def draw_sheet(layouts: Sequence[Layout], out: Path, path: str | os.PathLike, pa
 
     Returns:
         Rows that were drawn; at 0 no file is written.
+
+    Raises:
+        ValueError: a label holds other ids than train ids, or ``palette`` is unknown.
     """
     domains = {
         domain: words
@@ -52,6 +57,7 @@ def draw_sheet(layouts: Sequence[Layout], out: Path, path: str | os.PathLike, pa
     shown = [layout for layout in layouts if any(target_of(out, domain, layout).is_file() for domain in domains)][:rows]
     if not shown:
         return 0
+    check_label_ids([str(layout.path) for layout in shown], len(CLASSES), '--labels')
     with Image.open(shown[0].path) as label:
         height = max(1, round(CELL_WIDTH * label.height / label.width))
     cell, columns = 3.6, len(domains) + 1

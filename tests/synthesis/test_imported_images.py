@@ -61,6 +61,13 @@ def test_images_are_paired_and_written_as_png(folder, tool, tmp_path, capsys, li
     assert list(pictures(out)) == names
 
 
+def test_sheet_names_the_label_with_other_ids(folder, data, tool, tmp_path):
+    path = next((data / 'gtFine/train').glob(f'*/{STEMS[0]}*'))
+    Image.fromarray(np.full((64, 128), 26, np.uint8)).save(path)
+    with pytest.raises(SystemExit, match=rf'error: --labels: the label file {path} holds the ids \[26\]'):
+        tool(tmp_path / 'out', '--import', folder, '--domain', 'night')
+
+
 def test_imported_and_generated_images_are_not_mixed(folder, tool, tmp_path):
     tool(tmp_path / 'out', '--import', folder, '--domain', 'night')
     with pytest.raises(SystemExit, match=r'error: .*night was begun with .*imported_from = '):
