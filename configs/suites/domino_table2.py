@@ -1,5 +1,6 @@
 """Domino, Table 2: the domain embedding added to or subtracted from the class tokens, Cityscapes to ACDC."""
 
+_base_ = './domino_table1.py'
 title = 'Domino, Table 2: modifications of VPD, Cityscapes to ACDC'
 _rows = [
     ('vpd_frozen', 'VPD (frozen)', (69.19, 50.48, 72.96)),
@@ -18,10 +19,5 @@ runs = [
         paper=dict(zip(_columns, paper, strict=bool(paper))),
     )
     for name, title, paper in _rows
-]
-columns = [
-    dict(name='cityscapes', title='Cityscapes', value='cityscapes/mIoU'),
-    dict(name='acdc', title='ACDC', value='target/mIoU'),
-    dict(name='percent', title='mIoU%', value='percent'),
 ]
 notes = ['ACDC pools the four conditions of its validation set. Rows without a figure of the paper are ours.']

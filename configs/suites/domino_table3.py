@@ -1,5 +1,6 @@
 """Domino, Table 3: real and synthetic training images in several ratios, Cityscapes to ACDC."""
 
+_base_ = './domino_table1.py'
 title = 'Domino, Table 3: real and synthetic images, Cityscapes to ACDC'
 _rows = [
     ('vpd', 'VPD, 100/0', (76.87, 62.61, 81.45)),
@@ -17,10 +18,5 @@ runs = [
         paper=dict(zip(_columns, paper, strict=bool(paper))),
     )
     for name, title, paper in _rows
-]
-columns = [
-    dict(name='cityscapes', title='Cityscapes', value='cityscapes/mIoU'),
-    dict(name='acdc', title='ACDC', value='target/mIoU'),
-    dict(name='percent', title='mIoU%', value='percent'),
 ]
 notes = ['ACDC pools the four conditions of its validation set. The paper has no number of Domino with synthetic images.']

@@ -1,4 +1,4 @@
-"""DAFT of the tiny ResNet on drawn streets; with a random head and one rate it is FT + conversion."""
+"""DAFT of the tiny ResNet on drawn streets."""
 
 _base_ = './resnet_toydrive.py'
 custom_hooks = [dict(type='BNConversionHook', modules=('backbone',))]

@@ -39,12 +39,13 @@ def find_config(name: str) -> Path:
 
 
 @cache
-def _read(file: Path, options: tuple[str, ...]) -> Config:
+def _read(file: Path, options: tuple[str, ...]) -> tuple[dict, dict]:
+    # train_cfg, and everything without paths
     parser = argparse.ArgumentParser()
     parser.add_argument('--options', nargs='*', action=DictAction, default={})
     cfg = Config.fromfile(str(file))
     cfg.merge_from_dict(parser.parse_args(['--options', *options]).options)
-    return cfg
+    return cfg.get('train_cfg') or {}, _without_paths(cfg._cfg_dict.to_dict())
 
 
 def read_config(suite: Suite, run: Run) -> RunConfig:
@@ -56,15 +57,14 @@ def read_config(suite: Suite, run: Run) -> RunConfig:
     where = f'{suite.file}: run {run.name!r}'
     try:
         file = find_config(run.config)
-        cfg = _read(file, tuple(option for option in run.options if '=' in option))
+        loop, content = _read(file, tuple(option for option in run.options if '=' in option))
     except ValueError as error:
         raise ValueError(f'{where}: {error}') from None
     except (KeyError, TypeError, IndexError, AssertionError) as error:
         raise ValueError(f'{where}: options {list(run.options)} do not fit {run.config}: {error}; correct the keys.') from error
-    loop = cfg.get('train_cfg') or {}
     for key, stem in (('max_iters', 'iter'), ('max_epochs', 'epoch')):
         if isinstance(loop.get(key), int):
-            return RunConfig(file, loop[key], f'{stem}_{loop[key]}.pth', _without_paths(cfg._cfg_dict.to_dict()))
+            return RunConfig(file, loop[key], f'{stem}_{loop[key]}.pth', content)
     raise ValueError(f'{where}: {run.config} gives neither train_cfg.max_iters nor max_epochs: add one.')
 
 

@@ -52,10 +52,21 @@ def test_placeholders_become_folders_checkpoints_and_rates(suite, tmp_path):
 
 def test_a_config_is_trained_without_validation_and_its_last_checkpoint_tested(suite, tmp_path):
     train, test = commands(suite, Cell('pre', 0), tmp_path, processes=2)
+    assert '--targets' not in test
     folder = str(tmp_path / 'pre')
     options = ['--launcher', 'pytorch', '--cfg-options', 'randomness.seed=0', 'train_cfg.max_iters=30']
     assert train[2:] == ['--resume', '--work-dir', folder, *options, 'train_cfg.val_begin=31']
     assert test[2:] == [f'{folder}/iter_30.pth', '--work-dir', folder, *options]
+
+
+def test_targets_are_tested_instead_of_the_configs_sets_and_are_part_of_the_identity(tmp_path):
+    plain = load_suite(write_suite(tmp_path, TEXT))
+    text = TEXT.replace('once=True, row=None, options', "once=True, targets=['acdc'], options")
+    other = load_suite(write_suite(tmp_path, text))
+    train, test = commands(other, Cell('pre', 0), tmp_path)
+    assert test[-2:] == ['--targets', 'acdc']
+    assert '--targets' not in train
+    assert run_hash(other, other.run('pre')) != run_hash(plain, plain.run('pre'))
 
 
 def changed(tmp_path, *pairs):

@@ -109,7 +109,7 @@ def test_a_killed_driver_two_drivers_a_failure_and_the_table(root, suite, call):
     problem, output = call('--jobs', '2')
     assert problem is None
     assert '[4/4] ' in output
-    assert '| late | 50.00 ± 0.00 | 0, 1 |' in (suite.parent / 'out/suite.md').read_text()
+    assert '| late | **50.00 ± 0.00** | 0, 1 |' in (suite.parent / 'out/suite.md').read_text()
     assert (suite.parent / 'out/suite.tex').is_file()
     before = calls(suite)
     assert '0 runs are missing' in call()[1]
