@@ -27,15 +27,23 @@ def load_local_checkpoint(filename: str, map_location: Any = None) -> Any:
 
     Raises:
         FileNotFoundError: If there is no such file.
+        ValueError: If it is no checkpoint that PyTorch can read.
     """
     path = Path(filename).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f'checkpoint {path} does not exist')
     try:
-        return torch.load(path, map_location=map_location, weights_only=True)
-    except pickle.UnpicklingError:
-        print_log(f'{path} holds more than tensors and is unpickled in full', 'current', logging.WARNING)
-        return torch.load(path, map_location=map_location, weights_only=False)
+        try:
+            return torch.load(path, map_location=map_location, weights_only=True)
+        except pickle.UnpicklingError:
+            print_log(f'{path} holds more than tensors and is unpickled in full', 'current', logging.WARNING)
+            return torch.load(path, map_location=map_location, weights_only=False)
+    except Exception as error:  # a file of another kind makes pickle raise almost anything
+        reason = str(error).strip().splitlines()
+        raise ValueError(
+            f'{path} is no checkpoint that PyTorch can read ({type(error).__name__}: {reason[0][:120] if reason else ""}): give '
+            'a file that torch.save wrote.'
+        ) from error
 
 
 def needs_checkpoint_loader() -> bool:

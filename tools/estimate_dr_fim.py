@@ -1,8 +1,9 @@
 """Estimate DR-FIM offline: python tools/estimate_dr_fim.py CONFIG CHECKPOINT --out scores.safetensors [--part 0/2].
 
-The checkpoint is a segmentor whose head is warmed up and whose backbone has its pretrained weights, such as one of a run with
-a frozen backbone. Options of the estimation come from the config's FisherTuneHook; --options KEY=VALUE changes them. A run then
-takes the file with `--cfg-options custom_hooks.0.scores=scores.safetensors`.
+The checkpoint is that of a segmentor whose head is warmed up and whose backbone has its pretrained weights, such as one of a run
+with a frozen backbone. Options of the estimation come from the config's FisherTuneHook; --options KEY=VALUE changes them. The
+seed is the hook's, else the config's randomness.seed, as in a run. A run then takes the file with
+`--cfg-options custom_hooks.0.scores=scores.safetensors`.
 """
 
 import argparse
@@ -19,6 +20,8 @@ from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 
+from mmseg_dafm.analysis.feature_hooks import filled_model
+from mmseg_dafm.analysis.robustness_run import drop_pretrained
 from mmseg_dafm.config_check import check_config
 from mmseg_dafm.fisher.candidates import candidate_tensors, find_candidates
 from mmseg_dafm.fisher.fingerprint import fingerprint
@@ -26,6 +29,7 @@ from mmseg_dafm.fisher.score_file import save_fisher
 from mmseg_dafm.fisher.scores import DomainFisher
 from mmseg_dafm.hooks.fisher_estimation import Estimation
 from mmseg_dafm.rng import preserved_rng
+from mmseg_dafm.run_config import adapt_to_device
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,6 +43,11 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def kind(hook: dict) -> str:
+    """Name of a hook's class."""
+    return hook.type if isinstance(hook.type, str) else hook.type.__name__
+
+
 def estimate(args: argparse.Namespace) -> DomainFisher:
     """Build the model and estimate; bad input raises before anything is loaded.
 
@@ -46,8 +55,6 @@ def estimate(args: argparse.Namespace) -> DomainFisher:
         ValueError: For options, candidates or files that cannot be.
         FileNotFoundError: If a file is missing.
     """
-    from mmseg.apis import init_model
-
     for path in (args.config, args.checkpoint):
         if not Path(path).is_file():
             raise FileNotFoundError(f'{path} does not exist.')
@@ -55,17 +62,20 @@ def estimate(args: argparse.Namespace) -> DomainFisher:
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
-    hook = next((hook for hook in cfg.get('custom_hooks', []) if hook.type.endswith('FisherTuneHook')), {})
+    hook = next((hook for hook in cfg.get('custom_hooks', []) if kind(hook).endswith('FisherTuneHook')), {})
     if not re.fullmatch(r'\d+/\d+', args.part):
         raise ValueError(f'--part {args.part!r} must be i/n, for example 0/2.')
     number, parts = (int(text) for text in args.part.split('/'))
-    options = {**hook.get('estimation', {}), 'seed': hook.get('seed', 0), 'part': (number, parts), **args.options}
+    seed = next((s for s in (hook.get('seed'), (cfg.get('randomness') or {}).get('seed')) if s is not None), 0)
+    options = {**hook.get('estimation', {}), 'seed': seed, 'part': (number, parts), **args.options}
     try:
         estimation = Estimation(**options)
     except TypeError as error:
         raise ValueError(f'--options: {error}.') from None
     check_config(cfg, ('train_dataloader',))
-    model = init_model(cfg, args.checkpoint, device=get_device())
+    drop_pretrained(cfg.model)
+    adapt_to_device(cfg)
+    model = filled_model(cfg, args.checkpoint, ['backbone', 'decode_head']).to(get_device())
     choice = dict((cfg.optim_wrapper.get('paramwise_cfg') or {}).get('candidates', {}))
     backbone = model.get_submodule(choice.pop('module', 'backbone'))
     candidates = find_candidates(backbone, **choice)
@@ -83,7 +93,8 @@ def main() -> None:
         found = estimate(args)
     except (ValueError, FileNotFoundError, AttributeError) as error:
         raise SystemExit(f'error: {error}') from None
-    print(f'{args.out}: {found.meta["images"]} images, {found.meta["estimator"]}, path {found.meta["path"]}')
+    about = found.meta
+    print(f'{args.out}: {about["images"]} images, {about["estimator"]}, path {about["path"]}, seed {about["seed"]}')
 
 
 if __name__ == '__main__':

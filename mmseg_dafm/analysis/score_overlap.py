@@ -34,7 +34,7 @@ def selected_size(fisher: DomainFisher, share: float) -> int:
     """Number of weights that ``share`` of the backbone's parameters are.
 
     Raises:
-        ValueError: Share out of range, or more than there are candidates.
+        ValueError: Share out of range.
     """
     if not 0 < share <= 1:
         raise ValueError(f'share={share} must lie in (0, 1]: 0.05 is 5 %.')
@@ -52,25 +52,32 @@ def spearman(first: Tensor, second: Tensor) -> float:
     return float(torch.corrcoef(torch.stack([a, b]))[0, 1])
 
 
-def compare(files: Mapping[str, DomainFisher], criteria: Sequence[str] = FISHER, share: float = 0.05) -> list[Agreement]:
+def compare(
+    files: Mapping[str, DomainFisher], criteria: Sequence[str] = FISHER, share: float = 0.05, coef: str | float = 'abs'
+) -> list[Agreement]:
     """Compare each two criteria within each estimation, and each criterion between estimations.
 
     Args:
         files: Name -> estimation.
         criteria: Which scores.
         share: Selected share of the backbone's parameters.
+        coef: Rule of the coefficient.
 
     Raises:
-        ValueError: If the estimations are of different models.
+        ValueError: If the estimations are of different models or candidates, or there are fewer candidates than the share.
     """
     names = list(files)
     shapes = [{name: tuple(part.shape) for name, part in fisher.clean.items()} for fisher in files.values()]
     if any(shape != shapes[0] for shape in shapes):
         raise ValueError(f'{names} are estimations of different models: compare those of one.')
+    if any(fisher.candidates != files[names[0]].candidates for fisher in files.values()):
+        raise ValueError(
+            f'{names} are estimations of different candidates (kinds, biases, groups): compare those of one choice.'
+        )
     found: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}
     for name, fisher in files.items():
         for criterion in criteria:
-            scores = score(criterion, fisher)
+            scores = score(criterion, fisher, coef)
             top = ranking(scores, fisher.candidates, selected_size(fisher, share), criterion)
             found[name, criterion] = top, candidate_values(scores, fisher)
 

@@ -76,6 +76,7 @@ def find_candidates(
     kinds: Sequence[str] = KINDS,
     include_bias: bool = False,
     extra_rules: Iterable[Rule | Mapping] = (),
+    groups: Sequence[Mapping] | None = None,
 ) -> list[Candidate]:
     r"""Find theta = [theta_Q, theta_K, theta_V, theta_FFN] of all blocks.
 
@@ -87,6 +88,7 @@ def find_candidates(
         include_bias: Take the biases, too; equation 3 lists matrices alone.
         extra_rules: Naming rules beside :data:`RULES`, for another architecture: ``Rule(r'mixer\.to_qkv\.{leaf}', ('q', 'k',
             'v'))``, or in a config ``dict(tail=..., parts=...)``.
+        groups: Only candidates of one of these groups: ``dict(kind='q', blocks=(0, 7))``, first and last block counted from 0.
 
     Returns:
         Candidates in the order of the backbone's parameters.
@@ -132,7 +134,32 @@ def find_candidates(
                 f'{type(backbone).__name__} has no weights of the kinds {missing} in {path}, whose matrices are {names}: add a '
                 'rule for them (extra_rules), or leave these kinds out.'
             )
-    return found
+    return found if groups is None else in_groups(found, groups)
+
+
+def in_groups(candidates: Sequence[Candidate], groups: Sequence[Mapping]) -> list[Candidate]:
+    """Candidates of one kind in one range of blocks each, as in the pairs of groups that the paper tunes.
+
+    Args:
+        candidates: Of all kinds and blocks.
+        groups: ``dict(kind='q', blocks=(0, 7))``.
+
+    Raises:
+        ValueError: If a group is no such dict, or holds no candidate.
+
+    Source: FisherTune, figure 3.
+    """
+    found = set()
+    for group in groups:
+        if set(group) != {'kind', 'blocks'} or len(group['blocks']) != 2:
+            raise ValueError(f"a group is dict(kind='q', blocks=(first, last)), got {dict(group)}.")
+        first, last = group['blocks']
+        own = [c for c in candidates if c.kind == group['kind'] and first <= c.block <= last]
+        if not own:
+            known = sorted({c.kind for c in candidates}), max(c.block for c in candidates)
+            raise ValueError(f'group {dict(group)} holds no weights: kinds are {known[0]}, blocks 0 to {known[1]}.')
+        found.update(own)
+    return [candidate for candidate in candidates if candidate in found]
 
 
 def extra_rules_of(rules: Iterable[Rule | Mapping]) -> tuple[Rule, ...]:
@@ -171,8 +198,19 @@ def narrow(parts: Mapping[str, Tensor], candidates: Sequence[Candidate]) -> Mapp
 
 
 def block_paths(candidates: Sequence[Candidate]) -> list[str]:
-    """Module paths of the blocks, in the order of their numbers."""
-    return [path for _, path in sorted({(candidate.block, candidate.path) for candidate in candidates})]
+    """Module paths of the blocks, in the order of their numbers.
+
+    Raises:
+        ValueError: If a block has no candidate.
+    """
+    paths = dict(sorted({(candidate.block, candidate.path) for candidate in candidates}))
+    missing = sorted(set(range(max(paths) + 1)) - set(paths))
+    if missing:
+        raise ValueError(
+            f'candidates.groups leaves the blocks {missing} without candidates, and Fisher information is estimated with shifts '
+            "behind blocks: take a criterion without data (criterion='random'), or groups that touch every block."
+        )
+    return list(paths.values())
 
 
 def parameter_count(backbone: nn.Module) -> int:

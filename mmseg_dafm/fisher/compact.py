@@ -228,6 +228,8 @@ class CompactParameters:
                 tensor.register_post_accumulate_grad_hook(lambda _, group=group, number=number: group.collect_and_free(number))
                 for group in self.groups
                 for number, tensor in enumerate(group.tensors)
+                # tensors without a selected element are frozen, and get no gradient
+                if tensor.requires_grad
             ]
         return joined
 

@@ -81,7 +81,8 @@ def extract(
         The delta; :func:`merge` with the base gives the state back to the bit.
 
     Raises:
-        ValueError: If either lacks the module, or the state holds something other than tensors.
+        ValueError: If either lacks the module, they have no tensor of it in common, or the state holds something other than
+            tensors.
     """
     for name, value in state.items():
         if not isinstance(value, Tensor):
@@ -91,6 +92,11 @@ def extract(
         raise ValueError(f'the checkpoint has no tensors of the module {module!r}: is it a checkpoint of a segmentor?')
     delta = Delta(module, base_hash(base, module), list(state), {}, {}, {n: state[n].numel() for n in own}, _jsonable(meta or {}))
     inside = set(own)
+    if not any(name in base and base[name].shape == state[name].shape for name in own):
+        raise ValueError(
+            f'the base shares no tensor of {module!r} with the checkpoint ({own[0]} is none of its names): give the checkpoint '
+            'that the training began with.'
+        )
     for name, tensor in state.items():
         tensor, before = tensor.detach().cpu(), base.get(name)
         if name not in inside or before is None or before.shape != tensor.shape or before.dtype != tensor.dtype:

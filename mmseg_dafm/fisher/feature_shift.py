@@ -187,12 +187,17 @@ class FeatureShift:
 
 
 def prefix_tokens(backbone: nn.Module) -> int:
-    """Number of leading tokens that are no patches, as timm's and mmseg's ViTs tell; 0 where nothing tells."""
+    """Number of leading tokens that are no patches, class token and registers; 0 where nothing tells.
+
+    timm's ViTs tell it; those of mmseg, Hugging Face (CLIP, DINOv2 with and without registers) and open_clip are known by the
+    names of their parameters.
+    """
     for module in backbone.modules():
         count = getattr(module, 'num_prefix_tokens', None)
         if isinstance(count, int):
             return count
-        if isinstance(getattr(module, 'cls_token', None), nn.Parameter):
+        if any(isinstance(getattr(module, name, None), nn.Parameter) for name in ('cls_token', 'class_embedding')):
+            registers = getattr(module, 'register_tokens', None)
             # mmseg's ViT may cut its class token off before the first block
-            return int(getattr(module, 'with_cls_token', True))
+            return int(getattr(module, 'with_cls_token', True)) + (0 if registers is None else registers.shape[1])
     return 0

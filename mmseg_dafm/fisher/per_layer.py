@@ -1,5 +1,6 @@
 """Squared per-sample gradients of linear layers for a whole batch in one backward pass."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -108,7 +109,7 @@ def add_squares_by_batch(
     """Add g_i^2 of each sample of a batch, one forward and backward pass for all.
 
     Equal to :func:`mmseg_dafm.fisher.diagonal.add_squares_by_loop` where each loss depends on its own sample alone and each
-    layer runs once; :func:`agree` tells.
+    layer runs once; :func:`difference` tells.
 
     Args:
         losses: Losses of samples.
@@ -129,10 +130,11 @@ def add_squares_by_batch(
     layers.add_squares(len(samples), into)
 
 
-def agree(first: Mapping[str, Tensor], second: Mapping[str, Tensor], tolerance: float = 1e-3) -> bool:
-    """Whether two sets of squares are equal up to ``tolerance`` in the 2-norm of each tensor."""
+def difference(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> float:
+    """Largest distance of two tensors of a name, as a share of the first one's 2-norm; infinite where it is not defined."""
+    largest = 0.0
     for name, a in first.items():
-        size = torch.linalg.vector_norm(a)
-        if not torch.linalg.vector_norm(second[name] - a) <= tolerance * size + 1e-30:
-            return False
-    return True
+        size, distance = float(torch.linalg.vector_norm(a)), float(torch.linalg.vector_norm(second[name] - a))
+        share = 0.0 if distance == 0 else distance / size if size > 0 else math.inf
+        largest = max(largest, math.inf if math.isnan(share) else share)
+    return largest

@@ -2,13 +2,14 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from mmseg_dafm.files import replacing
+from mmseg_dafm.fisher.candidates import Candidate
 from mmseg_dafm.fisher.fingerprint import fingerprint
 from mmseg_dafm.fisher.scores import DomainFisher
 
@@ -55,8 +56,16 @@ def load_fisher(path: str | os.PathLike) -> DomainFisher:
     return DomainFisher(clean, shifted, strengths, about.pop('damping'), about.pop('tau'), about)
 
 
-def check_belongs(fisher: DomainFisher, tensors: Mapping[str, Tensor], path: str | os.PathLike) -> None:
-    """Refuse scores of another architecture or of other weights.
+def check_belongs(
+    fisher: DomainFisher, tensors: Mapping[str, Tensor], candidates: Sequence[Candidate], path: str | os.PathLike
+) -> None:
+    """Refuse scores of another architecture, of other candidates or of other weights.
+
+    Args:
+        fisher: What the file holds.
+        tensors: The run's tensors.
+        candidates: The run's candidates. Ranks, means and damping are over the file's, so both must be the same.
+        path: The file.
 
     Raises:
         ValueError: Naming the first tensor that differs.
@@ -69,8 +78,19 @@ def check_belongs(fisher: DomainFisher, tensors: Mapping[str, Tensor], path: str
             f'{path} holds scores of another model: {name} is {there.get(name)} there and {here.get(name)} here; estimate anew '
             'or use the config that they were estimated with.'
         )
+    own, given = set(candidates), set(fisher.candidates)
+    if own != given:
+        raise ValueError(
+            f'{path} holds scores of other candidates: {_some(given - own)} there, {_some(own - given)} here; estimate anew, or '
+            'take the kinds, include_bias and groups of paramwise_cfg.candidates that they were estimated with.'
+        )
     if fisher.meta.get('weights') != fingerprint(tensors):
         raise ValueError(
             f'{path} holds scores of the same architecture with other weights: FisherTune starts from the weights that it '
             'scored; load those or estimate anew.'
         )
+
+
+def _some(candidates: Collection[Candidate]) -> str:
+    kinds = ', '.join(sorted({candidate.kind for candidate in candidates}))
+    return f'{len(candidates)} more parts ({kinds})' if candidates else 'no more'

@@ -63,7 +63,8 @@ class DomainFisher:
             if bad:
                 raise ValueError(f'{what} has NaN or infinite entries in {bad[0]} ({len(bad)} tensors): the loss is not finite.')
             if not any(part.any() for part in parts.values()):
-                raise ValueError(f'{what} is zero everywhere: no gradient reaches the candidates.')
+                cause = 'too few or too small steps of sgvb' if self.meta.get('estimator') == 'sgvb' else 'no gradient'
+                raise ValueError(f'{what} is zero everywhere: {cause} reaches the candidates.')
 
 
 def score(criterion: str, fisher: DomainFisher, coef: str | float = 'abs') -> dict[str, Tensor]:

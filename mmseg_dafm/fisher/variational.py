@@ -50,25 +50,31 @@ def posterior_width(fisher: Tensor, tau: float, damping: float) -> Tensor:
 class WeightNoise:
     """Draw theta ~ q and put it into a model's tensors for one pass.
 
-    Noise depends on the seed and on the tensor's place alone, so that x and x' of the same images see the same epsilon.
+    Noise depends on the seed and on the tensor's place alone, so that x and x' of the same images see the same epsilon. The last
+    one is kept, because they follow each other.
     """
 
     def __init__(self, tensors: Mapping[str, nn.Parameter]) -> None:
         self.tensors = dict(tensors)
         self.means = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        self._last: tuple[int, dict[str, Tensor]] | None = None
 
-    def epsilon(self, seed: int) -> Iterator[tuple[str, Tensor]]:
-        """Standard normal noise for each tensor."""
-        for place, (name, mean) in enumerate(self.means.items()):
-            generator = torch.Generator(mean.device).manual_seed((seed * 100003 + place) % 2**63)
-            yield name, torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+    def epsilon(self, seed: int) -> dict[str, Tensor]:
+        """Standard normal noise for each tensor; not to be changed."""
+        if self._last is None or self._last[0] != seed:
+            self._last, found = None, {}
+            for place, (name, mean) in enumerate(self.means.items()):
+                generator = torch.Generator(mean.device).manual_seed((seed * 100003 + place) % 2**63)
+                found[name] = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+            self._last = seed, found
+        return self._last[1]
 
     @contextmanager
     def drawn(self, seed: int, widths: Mapping[str, Tensor | float]) -> Iterator[None]:
         """Have theta = theta_pt + width * epsilon inside, theta_pt again, to the bit, at exit."""
         try:
             with torch.no_grad():
-                for name, noise in self.epsilon(seed):
+                for name, noise in self.epsilon(seed).items():
                     self.tensors[name].copy_(self.means[name] + widths[name] * noise)
             yield
         finally:

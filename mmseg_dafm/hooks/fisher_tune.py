@@ -19,7 +19,7 @@ from mmseg_dafm.fisher.fingerprint import fingerprint
 from mmseg_dafm.fisher.score_file import check_belongs, load_fisher, save_fisher
 from mmseg_dafm.fisher.scores import CRITERIA, FISHER, DomainFisher, data_free_score, ranking, score
 from mmseg_dafm.fisher.sharing import any_rank, from_first_rank
-from mmseg_dafm.hooks.fisher_estimation import Estimation
+from mmseg_dafm.hooks.fisher_estimation import BATCH, Estimation
 from mmseg_dafm.hooks.fisher_report import write_selection
 from mmseg_dafm.hooks.rewrap import rewrap, unwrapped
 from mmseg_dafm.optim.fisher_wrapper import SelectedWeights
@@ -62,7 +62,7 @@ class FisherTuneHook(Hook):
             ``estimator``, ``label_source``, ``shift``, ...
 
     Raises:
-        ValueError: For options that cannot be, before training time is spent.
+        ValueError: For options that cannot be, or that a resumed selection was not made with, before training time is spent.
 
     Source: FisherTune, algorithm 1. Deviation: the set of a step never loses a weight; equation 16 is replaced by a rising
     share (:func:`mmseg_dafm.fisher.schedule.keep_ratio`).
@@ -98,6 +98,10 @@ class FisherTuneHook(Hook):
             self.estimation = Estimation(**(estimation or {}))
         except TypeError as error:
             raise ValueError(f'FisherTuneHook: estimation has a key that does not exist: {error}.') from None
+        if self.estimation.estimator == BATCH and criterion in FISHER and criterion != 'F':
+            raise ValueError(
+                f"FisherTuneHook: estimation.estimator='batch' knows no shift, which criterion={criterion!r} needs: use 'F'."
+            )
         self.trained_count(0.0, 100, 100)
         if criterion in FISHER:
             coefficient(torch.zeros(1, 2), coef)
@@ -116,6 +120,11 @@ class FisherTuneHook(Hook):
             )
         if getattr(wrapper.backbone, 'frozen', False) is True:
             raise ValueError('FisherTuneHook: the backbone has frozen=True and would never learn: remove it, the hook freezes.')
+        if getattr(wrapper.backbone, 'adapter', None) is not None:
+            raise ValueError(
+                'FisherTuneHook: the backbone has an adapter, which would stay frozen: remove backbone.adapter, or train the '
+                'adapter with an ordinary optim_wrapper.'
+            )
         if runner.max_iters <= self.warmup_iters:
             raise ValueError(
                 f'FisherTuneHook: warmup_iters={self.warmup_iters} leaves nothing of max_iters={runner.max_iters} to tune the '
@@ -141,6 +150,7 @@ class FisherTuneHook(Hook):
             if self.scores is not None:
                 self.best = self.ranked(runner, self.given_scores)
         else:
+            self.check_settings(wrapper)
             print_log(f'FisherTuneHook: goes on with {wrapper.count:,} selected weights, nothing is estimated', 'current')
         if wrapper.freeze_unused():
             rewrap(runner)
@@ -151,7 +161,7 @@ class FisherTuneHook(Hook):
         if step < 0:
             return
         if wrapper.ranking is None:
-            wrapper.select(self.select(runner))
+            wrapper.select(self.select(runner), self.settings())
             if wrapper.freeze_unused():
                 rewrap(runner)
         elif step % self.interval and wrapper.count:
@@ -166,6 +176,27 @@ class FisherTuneHook(Hook):
             share = 100 * count / wrapper.backbone_parameters
             print_log(f'FisherTuneHook: {count:,} weights are trained, {share:.2f} % of the backbone', 'current')
         runner.message_hub.update_scalar('train/trained_weights', float(count))
+
+    def settings(self) -> dict:
+        """What decides which weights train when; the seed only if it was given."""
+        growth = dict(schedule=self.growth['mode'], growth=self.growth['rate'])
+        growth.update({key: self.growth[key] for key in ('delta_min', 'delta_max')})
+        own = {key: getattr(self, key) for key in ('criterion', 'coef', 'warmup_iters', 'interval', 'seed')}
+        return {**own, **growth}
+
+    def check_settings(self, wrapper: SelectedWeights) -> None:
+        """Refuse to resume a selection that was made with other options than the config's.
+
+        Raises:
+            ValueError: Naming the option.
+        """
+        for key, value in self.settings().items():
+            old = (wrapper.settings or {}).get(key, value)
+            if old != value:
+                raise ValueError(
+                    f'FisherTuneHook: {key}={value!r}, but the weights of the checkpoint were selected with {key}={old!r}: keep '
+                    'that to resume, or start anew.'
+                )
 
     def check_selection(self, model: nn.Module, wrapper: SelectedWeights) -> None:
         """Refuse what could not be selected or estimated after the warm-up.
@@ -210,8 +241,7 @@ class FisherTuneHook(Hook):
             source: Gives the Fisher information, None for criteria without.
 
         Raises:
-            ValueError: On all processes, if the first cannot rank.
-            FileNotFoundError: Likewise.
+            Exception: What the first process met; ValueError on the others, which must not wait for it.
         """
         wrapper, error = runner.optim_wrapper, None
         best = torch.zeros(self.largest_count(wrapper), dtype=torch.int64)
@@ -224,10 +254,9 @@ class FisherTuneHook(Hook):
                 else:
                     scores = score(self.criterion, fisher, self.coef)
                 best = ranking(scores, wrapper.candidates, len(best), self.criterion)
-                settings = dict(criterion=self.criterion, coef=self.coef, growth=self.growth, seed=self.estimation.seed)
-                settings.update(warmup_iters=self.warmup_iters, interval=self.interval)
+                settings = dict(self.settings(), seed=self.estimation.seed)
                 write_selection(runner.work_dir, wrapper, best, scores, fisher, settings)
-            except (ValueError, FileNotFoundError) as problem:
+            except Exception as problem:  # whatever it is, the others must not wait
                 error = problem
         if any_rank(error is not None, device):
             raise error or ValueError('FisherTuneHook: the first process could not rank the weights; it says why.')
@@ -250,7 +279,7 @@ class FisherTuneHook(Hook):
     def given_scores(self, wrapper: SelectedWeights) -> DomainFisher:
         """The scores of ``scores``, if they belong to the model."""
         found = load_fisher(self.scores)
-        check_belongs(found, wrapper.tensors, self.scores)
+        check_belongs(found, wrapper.tensors, wrapper.candidates, self.scores)
         found.check()
         return found
 

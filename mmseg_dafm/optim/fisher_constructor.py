@@ -13,7 +13,7 @@ from mmseg_dafm.fisher.candidates import KINDS, candidate_tensors, find_candidat
 from mmseg_dafm.optim.fisher_wrapper import TENSORS, SelectedWeights
 from mmseg_dafm.optim.group_table import group_table
 
-OPTIONS = ('module', 'kinds', 'include_bias', 'extra_rules')
+OPTIONS = ('module', 'kinds', 'include_bias', 'extra_rules', 'groups')
 # What mmengine leaves in a group beside the settings that it computed from them.
 FACTORS = ('params', 'lr_mult', 'decay_mult')
 # Packages whose optimizers and names of classes whose modules hold parts of parameters; not every PyTorch has the classes.
@@ -58,7 +58,8 @@ class FisherTuneOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         paramwise_cfg: mmengine's: ``custom_keys=dict(backbone=dict(lr_mult=0.1))`` is the usual rate of the selected
             weights. One key more, ``candidates=dict(module='backbone', kinds=('q', 'k', 'v', 'ffn'), include_bias=False)``:
             the path of the backbone and what may be selected from it; ``extra_rules=[dict(tail=..., parts=...)]`` names the
-            weights of an architecture that is not known.
+            weights of an architecture that is not known; ``groups=[dict(kind='q', blocks=(0, 7))]`` allows these alone (with
+            the hook's ``criterion='random'``, ``schedule='constant'`` and ``delta_max=1.0``, all of them are tuned: figure 3).
 
     Raises:
         ValueError: For wrong keys, a module that does not exist or has no candidates, a sharding model or optimizer.

@@ -47,6 +47,7 @@ class SelectedWeights:
         tensors: Name -> dense tensor, in the order that defines the flat ids.
         backbone_parameters: Number of parameters of the whole backbone, of which budgets are shares.
         ranking: What :meth:`select` was given, or None.
+        settings: How the ranking was made, for whoever resumes; None if nobody said.
         cohorts: Number of elements of each cohort.
 
     Raises:
@@ -81,6 +82,7 @@ class SelectedWeights:
         self.tensors = candidate_tensors(backbone, candidates)
         self.backbone_parameters = parameter_count(backbone)
         self.ranking: Tensor | None = None
+        self.settings: dict | None = None
         self.cohorts: list[int] = []
         self._compact = CompactParameters(self.tensors, [group[TENSORS] for group in self._groups()], free_gradients)
 
@@ -101,11 +103,12 @@ class SelectedWeights:
         """Number of elements that are trained at present."""
         return sum(self.cohorts)
 
-    def select(self, ranking: Tensor) -> None:
+    def select(self, ranking: Tensor, settings: dict | None = None) -> None:
         """Fix which elements may ever be trained, and in which order they join.
 
         Args:
             ranking: Distinct flat ids, best first, ``(K,)`` int64: the set at delta_max.
+            settings: How it was made, plain values; they travel in the state.
 
         Raises:
             TypeError: If the ids are not int64.
@@ -114,7 +117,7 @@ class SelectedWeights:
         if self.cohorts:
             raise ValueError(f'{self.count} elements of a ranking are being trained already: select() comes before grow().')
         check_ranking(ranking, self.tensors, self.candidates)
-        self.ranking = ranking.detach().cpu().clone()
+        self.ranking, self.settings = ranking.detach().cpu().clone(), settings
 
     def grow(self, count: int) -> None:
         """Train the first ``count`` elements of the ranking; those that are new form a cohort.
@@ -186,6 +189,7 @@ class SelectedWeights:
             groups=[list(group[TENSORS]) for group in self._groups()],
             ranking=self.ranking.to(torch.int32) if small else self.ranking,
             cohorts=list(self.cohorts),
+            settings=self.settings,
         )
         return {**super().state_dict(), STATE: own}
 
@@ -204,13 +208,13 @@ class SelectedWeights:
             )
         self._check_state(own)
         self._compact.reset()
-        self.cohorts, self.ranking = [], None
+        self.cohorts, self.ranking, self.settings = [], None, None
         for group in self._groups():
             for parameter in group['params']:
                 self.optimizer.state.pop(parameter, None)
             group['params'] = []
         if own['ranking'] is not None:
-            self.select(own['ranking'].long())
+            self.select(own['ranking'].long(), own.get('settings'))
         for size in own['cohorts']:
             self.grow(self.count + size)
         super().load_state_dict(rest)

@@ -136,3 +136,35 @@ def test_prefix_tokens():
     without = VisionTransformer(img_size=32, num_layers=1, embed_dims=32, num_heads=2, with_cls_token=False)
     assert prefix_tokens(without) == 0
     assert prefix_tokens(nn.Linear(2, 2)) == 0
+    tiny = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=16)
+    assert prefix_tokens(transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**tiny))) == 1
+    assert prefix_tokens(transformers.Dinov2Model(transformers.Dinov2Config(**tiny))) == 1
+    open_clip = nn.Module()
+    open_clip.class_embedding = nn.Parameter(torch.zeros(32))
+    assert prefix_tokens(open_clip) == 1
+
+
+@pytest.mark.skipif(not hasattr(transformers, 'Dinov2WithRegistersModel'), reason='this transformers has no registers')
+def test_prefix_tokens_with_registers():
+    tiny = dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=16, num_register_tokens=3)
+    model = transformers.Dinov2WithRegistersModel(transformers.Dinov2WithRegistersConfig(**tiny))
+    assert prefix_tokens(model) == 4
+
+
+def test_groups_are_kinds_in_ranges_of_blocks():
+    vit = timm.create_model('vit_small_patch14_dinov2', **{**TINY, 'depth': 4})
+    groups = [dict(kind='q', blocks=(0, 1)), dict(kind='ffn', blocks=[3, 3])]
+    found = find_candidates(vit, groups=groups)
+    assert [(c.kind, c.block) for c in found] == [('q', 0), ('q', 1), ('ffn', 3), ('ffn', 3)]
+    assert list(candidate_tensors(vit, found)) == [
+        *(f'blocks.{i}.attn.qkv.weight' for i in (0, 1)), 'blocks.3.mlp.fc1.weight', 'blocks.3.mlp.fc2.weight'
+    ]  # fmt: skip
+    assert find_candidates(vit, groups=[dict(kind=kind, blocks=(0, 9)) for kind in ('q', 'k', 'v', 'ffn')]) == find_candidates(
+        vit
+    )
+    with pytest.raises(ValueError, match=r"group \{'kind': 'q', 'blocks': \(4, 6\)\} holds no weights: .* blocks 0 to 3"):
+        find_candidates(vit, groups=[dict(kind='q', blocks=(4, 6))])
+    with pytest.raises(ValueError, match=r"a group is dict\(kind='q', blocks=\(first, last\)\), got \{'kind': 'q'\}"):
+        find_candidates(vit, groups=[dict(kind='q')])
+    with pytest.raises(ValueError, match=r'leaves the blocks \[2\] without candidates'):
+        block_paths(found)

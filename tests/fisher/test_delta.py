@@ -144,6 +144,9 @@ def test_wrong_inputs_are_refused(tmp_path):
         base_hash(base, 'trunk')
     with pytest.raises(ValueError, match="the checkpoint has no tensors of the module 'backbone'"):
         extract({'blocks.0.weight': torch.ones(1)}, base)
+    foreign = {f'backbone.other.{name}': value for name, value in base.items()}
+    with pytest.raises(ValueError, match="the base shares no tensor of 'backbone' with the checkpoint .* is none of its names"):
+        extract(state, foreign)
     with pytest.raises(ValueError, match='decode_head._extra_state of type dict'):
         extract({**state, 'decode_head._extra_state': {}}, base)
     with pytest.raises(FileNotFoundError, match='none.safetensors does not exist'):

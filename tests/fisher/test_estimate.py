@@ -234,7 +234,7 @@ def test_von_step_by_step():
             if seen:
                 m = 2.0 * sum(float(F.sum()) for F in posterior.values()) / sum(F.numel() for F in posterior.values())
         with torch.no_grad():
-            for name, epsilon in noise.epsilon((4 * 3 + 1) * 10**7 + i):
+            for name, epsilon in noise.epsilon((4 * 3 + 1) * 10**7 + i).items():
                 # Lambda = F / gamma + tau^-2 with gamma = m tau^2
                 tau = 0.3 * float(start[name].square().mean().sqrt())
                 precision = tau**-2 if not seen else posterior[name] / (m * tau**2) + tau**-2

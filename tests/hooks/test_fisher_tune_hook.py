@@ -8,6 +8,7 @@ import torch
 
 from mmseg_dafm.fisher.score_file import load_fisher
 from mmseg_dafm.fisher.scores import ranking, score
+from mmseg_dafm.hooks import fisher_tune
 from mmseg_dafm.hooks.fisher_estimation import Estimation
 from tests.hooks.fisher_run import ITERATIONS, WARMUP, build, config, mask2former, mask2former_hook, train
 from tests.processes import run_ranks
@@ -78,6 +79,21 @@ def test_what_is_written(finished):
     assert record['overlap']['F'] < 1
 
 
+def test_the_estimation_leaves_the_random_state_alone(tmp_path):
+    """With rate 0 for the backbone, every loss is that of a run without estimation: random flips and dropout are the same."""
+    losses = []
+    for criterion in ('rank', 'random'):
+        still = dict(paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.0))))
+        cfg = config(tmp_path / criterion, dict(criterion=criterion), optim_wrapper=still)
+        cfg.train_dataloader.dataset.pipeline.insert(2, dict(type='RandomFlip', prob=0.5))
+        cfg.model.decode_head.dropout_ratio = 0.5
+        train(cfg)
+        log = torch.load(tmp_path / criterion / f'iter_{ITERATIONS}.pth', weights_only=False)['message_hub']['log_scalars']
+        losses.append(log['train/loss'].data[0].tolist())
+    assert len(losses[0]) == ITERATIONS
+    assert losses[0] == losses[1]
+
+
 def test_training_batches_are_those_of_a_run_without_estimation(finished, tmp_path):
     """The warm-up and the random state after the estimation are the same as with scores that need no data."""
     _, folder = finished
@@ -134,6 +150,80 @@ def test_scores_of_other_weights_are_refused(finished, tmp_path):
         train(config(tmp_path, dict(scores=str(tmp_path / 'half.safetensors'))))
 
 
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(delta_max=0.2), 'delta_max=0.2, but the weights of the checkpoint were selected with delta_max=0.05'),
+        (dict(criterion='F'), "criterion='F', but .* with criterion='rank'"),
+        (dict(interval=1), 'interval=1, but .* with interval=2'),
+        (dict(seed=5), 'seed=5, but .* with seed=None'),
+    ],
+)
+def test_a_selection_is_not_resumed_with_other_options(finished, tmp_path, options, message):
+    cfg = config(tmp_path, options, resume=True, load_from=str(finished[1] / 'iter_5.pth'))
+    with pytest.raises(ValueError, match=message):
+        train(cfg)
+
+
+def test_scores_of_other_candidates_are_refused(finished, tmp_path):
+    """Fused projections give equal tensors for other kinds."""
+    rate = dict(backbone=dict(lr_mult=0.1))
+    part = lambda kinds: dict(optim_wrapper=dict(paramwise_cfg=dict(candidates=dict(kinds=kinds), custom_keys=rate)))  # noqa: E731
+    few = dict(delta_max=0.02, warmup_iters=0)
+    train(config(tmp_path / 'q', few, iterations=1, **part(['q'])))
+    scores = dict(few, scores=str(tmp_path / 'q' / 'dr_fim.safetensors'))
+    train(config(tmp_path / 'same', scores, iterations=1, **part(['q'])))
+    with pytest.raises(ValueError, match=r'scores of other candidates: 3 more parts \(q\) there, 6 more parts \(k, v\) here'):
+        train(config(tmp_path / 'kv', scores, iterations=1, **part(['k', 'v'])))
+
+
+def test_freed_gradients_and_frozen_tensors_go_together(tmp_path):
+    """Tensors without a selected weight are frozen; the others free their gradients."""
+    few = dict(criterion='random_q', delta_max=0.02)
+    plain = train(config(tmp_path / 'plain', few))
+    freed = train(config(tmp_path / 'freed', few, optim_wrapper=dict(free_gradients=True)))
+    frozen = [name for name, tensor in freed.optim_wrapper.tensors.items() if not tensor.requires_grad]
+    assert frozen
+    assert all('mlp' in name for name in frozen)
+    for name, value in plain.model.state_dict().items():
+        assert torch.equal(value, freed.model.state_dict()[name]), name
+
+
+def test_an_error_of_the_first_process_is_told_to_all(tmp_path, monkeypatch):
+    """Whatever it is, a full disk here: the vote comes before it is raised."""
+    votes = []
+    vote = fisher_tune.any_rank
+    monkeypatch.setattr(fisher_tune, 'any_rank', lambda flag, device: votes.append(flag) or vote(flag, device))
+    monkeypatch.setattr(fisher_tune, 'write_selection', lambda *_: (_ for _ in ()).throw(OSError('no space left')))
+    with pytest.raises(OSError, match='no space left'):
+        train(config(tmp_path, dict(criterion='random')))
+    assert votes[-1] is True
+
+
+@pytest.mark.parametrize('options', [dict(estimator='sgvb', sgvb_lr=0.5, pilot_images=2), dict(amp=True, estimator='plain')])
+def test_other_ways_of_estimating(finished, tmp_path, options):
+    runner = train(config(tmp_path, dict(estimation=options), iterations=3))
+    found, usual = (load_fisher(folder / 'dr_fim.safetensors') for folder in (tmp_path, finished[1]))
+    assert runner.optim_wrapper.count
+    if 'amp' in options:
+        # half precision does not keep from the batched path, and the numbers are nearly the same
+        assert found.meta['path'] == 'batch'
+        for name, F in usual.clean.items():
+            assert 0 < float((found.clean[name] - F).norm() / F.norm()) < 0.1
+    else:
+        assert found.meta['estimator'] == 'sgvb'
+        assert all(part.any() for part in found.clean.values())
+
+
+def test_sgvb_in_two_processes_ends_identical(tmp_path):
+    folder = tmp_path / 'two'
+    folder.mkdir()
+    run_ranks(SCRIPT, tmp_path, [folder, 'sgvb'])
+    first, second = (torch.load(folder / f'rank{rank}.pt', weights_only=True) for rank in range(2))
+    assert torch.equal(first['ranking'], second['ranking'])
+    assert all(torch.equal(value, second['weights'][name]) for name, value in first['weights'].items())
+
+
 @pytest.mark.parametrize('estimator', ['plain', 'von'])
 def test_two_processes_equal_one(finished, tmp_path, estimator):
     folder = tmp_path / 'two'
@@ -148,6 +238,7 @@ def test_two_processes_equal_one(finished, tmp_path, estimator):
     assert set(first['ranking'].tolist()) == set(one.optim_wrapper.ranking.tolist()) or _overlap(first['ranking'], one) > 0.97
     for name, F in single.clean.items():
         torch.testing.assert_close(joined.clean[name], F, rtol=2e-2, atol=1e-3 * float(F.max()))
+        torch.testing.assert_close(joined.shifted[name], single.shifted[name], rtol=2e-2, atol=1e-3 * float(F.max()))
 
 
 def test_two_processes_with_uneven_shares_of_mask_classification(tmp_path):
@@ -190,6 +281,23 @@ def test_the_seed_of_the_run_selects(tmp_path):
         cfg.randomness.seed = seed
         chosen.append(train(cfg).optim_wrapper.ranking)
     assert not torch.equal(*chosen)
+
+
+def test_group_tuning_trains_whole_groups_and_nothing_else(tmp_path):
+    """Figure 3 of the paper: all weights of one kind in some blocks."""
+    groups = [dict(kind='k', blocks=(0, 0)), dict(kind='ffn', blocks=(2, 2))]
+    paramwise = dict(candidates=dict(groups=groups), custom_keys=dict(backbone=dict(lr_mult=0.1)))
+    whole = dict(criterion='random', schedule='constant', delta_max=1.0)
+    runner = train(config(tmp_path, whole, optim_wrapper=dict(paramwise_cfg=paramwise)))
+    change = moved(weights(tmp_path, WARMUP), weights(tmp_path, ITERATIONS))
+    change = {name: at for name, at in change.items() if 'backbone' in name and len(at)}
+    block = 'backbone.timm_model.model.blocks'
+    assert set(change) == {f'{block}.0.attn.qkv.weight', f'{block}.2.mlp.fc1.weight', f'{block}.2.mlp.fc2.weight'}
+    rows = change[f'{block}.0.attn.qkv.weight'] // 24
+    assert set(rows.tolist()) == set(range(24, 48))
+    assert runner.optim_wrapper.count == 24 * 24 + 2 * 24 * 96
+    with pytest.raises(ValueError, match=r'leaves the blocks \[1\] without candidates'):
+        train(config(tmp_path / 'scored', dict(criterion='F'), optim_wrapper=dict(paramwise_cfg=paramwise)))
 
 
 def test_rules_of_a_config(tmp_path):

@@ -18,6 +18,9 @@ from tests.hooks.fisher_run import build, config, train
         (dict(estimation=dict(estimator='x')), "estimation.estimator='x'"),
         (dict(estimation=dict(label_source='x')), "estimation.label_source='x'"),
         (dict(estimation=dict(images=1)), 'images=1 must be at least 2'),
+        (dict(estimation=dict(images='many')), "estimation.images='many' must be a whole number"),
+        (dict(estimation=dict(sgvb_lr=0)), 'sgvb_lr above 0'),
+        (dict(estimation=dict(estimator='batch')), "knows no shift, which criterion='rank' needs"),
         (dict(estimation=dict(image=5)), "a key that does not exist: .*'image'"),
         (dict(estimation=dict(seed=5)), "the hook's own seed"),
         (dict(estimation=dict(amp='float16')), "amp='float16' must be False, or True"),
@@ -72,6 +75,13 @@ def test_another_optimizer_wrapper_is_refused(tmp_path):
     cfg = config(tmp_path)
     cfg.optim_wrapper = dict(type=wrapper['type'], optimizer=dict(type='SGD', lr=0.1))
     with pytest.raises(ValueError, match='needs optim_wrapper.type FisherTuneOptimWrapper'):
+        train(cfg)
+
+
+def test_an_adapter_is_refused(tmp_path):
+    cfg = config(tmp_path)
+    cfg.model.backbone.adapter = dict(type='AdaptFormer', bottleneck=4)
+    with pytest.raises(ValueError, match='the backbone has an adapter, which would stay frozen'):
         train(cfg)
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from mmseg_dafm.fisher.score_file import load_fisher
 from tests.hooks.fisher_run import config, train
@@ -49,6 +50,30 @@ def test_offline_estimation_is_the_hooks(warm):
         assert (ours.clean[name] - F).abs().max() < 1e-5 * F.max()
 
 
+def test_a_bare_state_dict_and_the_seed_of_the_config(warm, tmp_path, capsys, monkeypatch):
+    _, cfg, checkpoint = warm
+    torch.save(torch.load(checkpoint, weights_only=False)['state_dict'], tmp_path / 'bare.pth')
+    out = tmp_path / 'scores.safetensors'
+    arguments = [cfg, tmp_path / 'bare.pth', '--out', out, '--cfg-options', 'randomness.seed=5', 'custom_hooks.0.seed=None']
+    monkeypatch.setattr(sys, 'argv', ['estimate_dr_fim.py', *map(str, arguments)])
+    runpy.run_path(str(ROOT / 'tools/estimate_dr_fim.py'), run_name='__main__')
+    assert 'seed 5' in capsys.readouterr().out
+    assert load_fisher(out).meta['seed'] == 5
+
+
+def test_files_of_other_candidates_are_not_compared(warm, halves, tmp_path, monkeypatch):
+    _, cfg, checkpoint = warm
+    other = tmp_path / 'q.safetensors'
+    changes = ['optim_wrapper.paramwise_cfg.candidates.kinds=[q]', 'custom_hooks.0.estimation.images=4']
+    done = tool('estimate_dr_fim.py', cfg, checkpoint, '--out', other, '--cfg-options', *changes)
+    assert done.returncode == 0, done.stderr
+    said = refused('analysis_tools/compare_scores.py', [halves[0], other], monkeypatch)
+    assert 'of different models' in said or 'of different candidates' in said
+    assert "--coef 'big' must be abs, raw or a number" in refused(
+        'analysis_tools/compare_scores.py', [*halves, '--coef', 'big'], monkeypatch
+    )
+
+
 def test_comparison(halves, tmp_path):
     done = tool('analysis_tools/compare_scores.py', *halves, '--criteria', 'F', 'dF', '--out', tmp_path)
     assert done.returncode == 0, done.stderr
@@ -90,13 +115,20 @@ def refused(name, arguments, monkeypatch):
         (['{cfg}', 'none.pth', '--out', 'x'], 'none.pth does not exist'),
         (['none.py', '{checkpoint}', '--out', 'x'], 'none.py does not exist'),
         (['{cfg}', '{checkpoint}', '--out', 'x', '--options', 'imges=3'], "unexpected keyword argument 'imges'"),
+        (['{cfg}', '{checkpoint}', '--out', 'x', '--options', 'images=many'], "estimation.images='many' must be a whole number"),
+        (['{cfg}', '{cfg}', '--out', 'x'], 'is no checkpoint that PyTorch can read'),
+        (['{cfg}', '{renamed}', '--out', 'x'], 'renamed.pth covers '),
         (['{cfg}', '{checkpoint}', '--out', 'x', '--part', '2/2'], 'must be (i, n)'),
         (['{cfg}', '{checkpoint}', '--out', 'x', '--part', 'half'], "--part 'half' must be i/n"),
     ],
 )
 def test_bad_input(warm, arguments, message, monkeypatch):
-    _, cfg, checkpoint = warm
-    said = refused('estimate_dr_fim.py', [a.format(cfg=cfg, checkpoint=checkpoint) for a in arguments], monkeypatch)
+    folder, cfg, checkpoint = warm
+    state = torch.load(checkpoint, weights_only=False)['state_dict']
+    renamed = {name.replace('backbone', 'encoder'): value for name, value in state.items()}
+    torch.save(dict(state_dict=renamed), folder / 'renamed.pth')
+    files = dict(cfg=cfg, checkpoint=checkpoint, renamed=folder / 'renamed.pth')
+    said = refused('estimate_dr_fim.py', [a.format(**files) for a in arguments], monkeypatch)
     assert said.startswith('error: ')
     assert message in said
 

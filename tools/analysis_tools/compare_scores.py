@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 from mmseg_dafm.analysis.score_overlap import change_curves, compare, draw_curves, to_markdown
 from mmseg_dafm.files import replacing
+from mmseg_dafm.fisher.combine import coef_of
 from mmseg_dafm.fisher.score_file import load_fisher
 from mmseg_dafm.fisher.scores import FISHER
 
@@ -25,6 +26,7 @@ def main() -> None:
     parser.add_argument('scores', type=Path, nargs='+', help='files of FisherTuneHook or tools/estimate_dr_fim.py')
     parser.add_argument('--criteria', nargs='+', default=list(FISHER), choices=FISHER)
     parser.add_argument('--share', type=float, default=0.05, help="selected share of the backbone's parameters")
+    parser.add_argument('--coef', default='abs', help='weight of the domain term: abs, raw or a number')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/compare_scores'), help='folder of the tables and the picture')
     args = parser.parse_args()
     names = [path.stem for path in args.scores]
@@ -32,7 +34,7 @@ def main() -> None:
         names = [str(path) for path in args.scores]
     try:
         files = {name: load_fisher(path) for name, path in zip(names, args.scores, strict=True)}
-        agreements = compare(files, args.criteria, args.share)
+        agreements = compare(files, args.criteria, args.share, coef_of(args.coef))
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f'error: {error}') from None
     curves = change_curves(files)

@@ -11,6 +11,7 @@ sys.path.insert(0, str(ROOT))
 from mmseg_dafm.analysis.score_overlap import selected_size
 from mmseg_dafm.analysis.sensitivity import draw_sensitivity
 from mmseg_dafm.files import replacing
+from mmseg_dafm.fisher.combine import coef_of
 from mmseg_dafm.fisher.score_file import load_fisher
 from mmseg_dafm.fisher.scores import FISHER, ranking, score
 from mmseg_dafm.fisher.summary import jaccard, summarise, table
@@ -38,10 +39,7 @@ def draw(args: argparse.Namespace) -> None:
         FileNotFoundError: If there are no scores.
     """
     fisher = load_fisher(args.scores)
-    try:
-        coef = args.coef if args.coef in ('abs', 'raw') else float(args.coef)
-    except ValueError:
-        raise ValueError(f'--coef {args.coef!r} must be abs, raw or a number.') from None
+    coef = coef_of(args.coef)
     candidates, count = fisher.candidates, selected_size(fisher, args.share)
     panels, tops = {}, {}
     for criterion in args.criteria:
