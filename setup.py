@@ -21,6 +21,8 @@ OPENMMLAB = [
 ]
 # timm 1.0.20 is the first with DINOv3; scipy solves Mask2Former's matching.
 VFM = ['timm>=1.0.20', 'scipy']
+# LoRA of the adapter baselines; 0.11 is the lowest that was tried.
+PEFT = ['peft>=0.11']
 
 setup(
     name='mmseg_dafm',
@@ -48,6 +50,7 @@ setup(
         'openclip': ['open_clip_torch>=3.0'],
         'analysis': ['scikit-learn'],
         'vfm': VFM,
-        'test': [*ONEDL, *VFM, 'open_clip_torch>=3.0', 'scikit-learn', 'pytest>=8', 'pytest-xdist', 'hypothesis', 'ruff'],
+        'peft': PEFT,
+        'test': [*ONEDL, *VFM, *PEFT, 'open_clip_torch>=3.0', 'scikit-learn', 'pytest>=8', 'pytest-xdist', 'hypothesis', 'ruff'],
     },
 )
