@@ -19,7 +19,8 @@ from mmseg_dafm.optim.vpd_constructor import parameter_groups, role_of
 from mmseg_dafm.run_config import pipelines
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs'
-CONFIGS = sorted(path for path in FOLDER.rglob('*.py') if '_base_' not in path.parts)
+# suites are lists of runs
+CONFIGS = sorted(path for path in FOLDER.rglob('*.py') if not {'_base_', 'suites'} & {*path.parts})
 WIDTH = 768  # SD-1.5's context and CLIP ViT-L/14's joint space
 NEEDED = (
     'custom_imports', 'default_scope', 'test_pipeline', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'val_evaluator',

@@ -16,7 +16,7 @@ from mmseg_dafm.optim.schedule_check import check_rates, check_schedule, intende
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs'
 DAFT = sorted(path for path in (FOLDER / 'daft').rglob('*.py'))
-CONFIGS = sorted(path for path in FOLDER.rglob('*.py') if '_base_' not in path.parts)
+CONFIGS = sorted(path for path in FOLDER.rglob('*.py') if not {'_base_', 'suites'} & {*path.parts})
 RATES = dict(feature_lr=3e-5, head_lr=1.0)
 
 

@@ -19,8 +19,9 @@ from mmseg_dafm.models.backbones.latents import KINDS
 from tests.models_common import CLIP, DOMAINS, UNET, VAE
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs'
-CONFIGS = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob('*.py') if '_base_' not in path.parts)
-ELSEWHERE = ('baselines/adapters', 'domino/camvid', 'daft/street', 'daft/robustness', 'fishertune/street', 'quickstart')
+# suites are lists of runs
+CONFIGS = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob('*.py') if not {'_base_', 'suites'} & {*path.parts})
+ELSEWHERE = ('baselines/adapters', 'toy/', 'domino/camvid', 'daft/street', 'daft/robustness', 'fishertune/street', 'quickstart')
 # One config per foundation model and per method; the others differ from these in one line, and are built in tests/configs.
 OF_FISHERTUNE = {
     'fishertune/fisher_vpd_domino_sub_cityscapes.py',
