@@ -1,0 +1,1 @@
+"""The HTML report of a suite: one page that needs no other file."""

@@ -1,0 +1,41 @@
+"""Write the report of a suite: one HTML page with tables, scores of classes, predictions, pictures, protocol and runs.
+
+python tools/make_report.py configs/suites/toydrive.py                  # work_dirs/toydrive/report.html
+python tools/make_report.py SUITE --runs FOLDER --out page.html --images 3
+
+The page needs no other file and no network. Predictions are made from the runs' checkpoints and kept in FOLDER/predictions.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+# A clone works without installation.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import mmseg_dafm  # noqa: F401 (registers the components that runs are made of)
+from mmseg_dafm.report.page import write_report
+from mmseg_dafm.suites.suite_load import load_suite
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('suite', help='suite file')
+    parser.add_argument('--runs', type=Path, help='folder of the runs (default: work_dirs/<suite name>)')
+    parser.add_argument('--out', type=Path, help='the page (default: report.html in the folder of the runs)')
+    parser.add_argument('--images', type=int, default=2, help='images per domain (default: 2)')
+    parser.add_argument('--no-predictions', action='store_true', help='show no images')
+    parser.add_argument('--seeds', type=int, nargs='+', help="instead of the suite's")
+    args = parser.parse_args()
+    runs = args.runs or Path('work_dirs') / Path(args.suite).stem
+    if not args.no_predictions and args.images < 1:
+        raise ValueError(f'--images must be 1 or more, got {args.images}: use --no-predictions to show none')
+    images = 0 if args.no_predictions else args.images
+    print(write_report(load_suite(args.suite), runs, args.out, images, args.seeds))
+
+
+if __name__ == '__main__':
+    try:
+        main()
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f'error: {error}') from None
