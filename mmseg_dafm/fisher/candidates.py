@@ -76,7 +76,7 @@ def find_candidates(
     kinds: Sequence[str] = KINDS,
     include_bias: bool = False,
     extra_rules: Iterable[Rule | Mapping] = (),
-    groups: Sequence[Mapping] | None = None,
+    groups: Sequence[Mapping | str] | None = None,
 ) -> list[Candidate]:
     r"""Find theta = [theta_Q, theta_K, theta_V, theta_FFN] of all blocks.
 
@@ -88,7 +88,8 @@ def find_candidates(
         include_bias: Take the biases, too; equation 3 lists matrices alone.
         extra_rules: Naming rules beside :data:`RULES`, for another architecture: ``Rule(r'mixer\.to_qkv\.{leaf}', ('q', 'k',
             'v'))``, or in a config ``dict(tail=..., parts=...)``.
-        groups: Only candidates of one of these groups: ``dict(kind='q', blocks=(0, 7))``, first and last block counted from 0.
+        groups: Only candidates of one of these groups: ``dict(kind='q', blocks=(0, 7))``, first and last block counted from 0,
+            or in short ``'q:0-7'``.
 
     Returns:
         Candidates in the order of the backbone's parameters.
@@ -137,12 +138,12 @@ def find_candidates(
     return found if groups is None else in_groups(found, groups)
 
 
-def in_groups(candidates: Sequence[Candidate], groups: Sequence[Mapping]) -> list[Candidate]:
+def in_groups(candidates: Sequence[Candidate], groups: Sequence[Mapping | str]) -> list[Candidate]:
     """Candidates of one kind in one range of blocks each, as in the pairs of groups that the paper tunes.
 
     Args:
         candidates: Of all kinds and blocks.
-        groups: ``dict(kind='q', blocks=(0, 7))``.
+        groups: ``dict(kind='q', blocks=(0, 7))`` or ``'q:0-7'``.
 
     Raises:
         ValueError: If a group is no such dict, or holds no candidate.
@@ -151,8 +152,10 @@ def in_groups(candidates: Sequence[Candidate], groups: Sequence[Mapping]) -> lis
     """
     found = set()
     for group in groups:
-        if set(group) != {'kind', 'blocks'} or len(group['blocks']) != 2:
-            raise ValueError(f"a group is dict(kind='q', blocks=(first, last)), got {dict(group)}.")
+        if isinstance(group, str) and (match := re.fullmatch(r'(\w+):(\d+)-(\d+)', group)):
+            group = dict(kind=match[1], blocks=(int(match[2]), int(match[3])))
+        if isinstance(group, str) or set(group) != {'kind', 'blocks'} or len(group['blocks']) != 2:
+            raise ValueError(f"a group is dict(kind='q', blocks=(first, last)) or 'q:first-last', got {group!r}.")
         first, last = group['blocks']
         own = [c for c in candidates if c.kind == group['kind'] and first <= c.block <= last]
         if not own:

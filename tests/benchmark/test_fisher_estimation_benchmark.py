@@ -18,7 +18,7 @@ def test_report(tmp_path, monkeypatch, capsys):
         for name in ('measure', 'report'):
             sys.modules.pop(name, None)
     record = json.loads((tmp_path / 'fisher_estimation_small_32.json').read_text())
-    assert len(record['rows']) == 3
+    assert len(record['rows']) == 5
     # 12 blocks of width 384
     assert record['candidates'] == 12 * (3 + 8) * 384**2
     assert 'The batched path is' in capsys.readouterr().out

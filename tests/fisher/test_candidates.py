@@ -156,6 +156,7 @@ def test_groups_are_kinds_in_ranges_of_blocks():
     groups = [dict(kind='q', blocks=(0, 1)), dict(kind='ffn', blocks=[3, 3])]
     found = find_candidates(vit, groups=groups)
     assert [(c.kind, c.block) for c in found] == [('q', 0), ('q', 1), ('ffn', 3), ('ffn', 3)]
+    assert find_candidates(vit, groups=['q:0-1', 'ffn:3-3']) == found
     assert list(candidate_tensors(vit, found)) == [
         *(f'blocks.{i}.attn.qkv.weight' for i in (0, 1)), 'blocks.3.mlp.fc1.weight', 'blocks.3.mlp.fc2.weight'
     ]  # fmt: skip
@@ -164,7 +165,11 @@ def test_groups_are_kinds_in_ranges_of_blocks():
     )
     with pytest.raises(ValueError, match=r"group \{'kind': 'q', 'blocks': \(4, 6\)\} holds no weights: .* blocks 0 to 3"):
         find_candidates(vit, groups=[dict(kind='q', blocks=(4, 6))])
-    with pytest.raises(ValueError, match=r"a group is dict\(kind='q', blocks=\(first, last\)\), got \{'kind': 'q'\}"):
+    with pytest.raises(
+        ValueError, match=r"a group is dict\(kind='q', blocks=\(first, last\)\) or 'q:first-last', got \{'kind': 'q'\}"
+    ):
         find_candidates(vit, groups=[dict(kind='q')])
+    with pytest.raises(ValueError, match="or 'q:first-last', got 'q:1'"):
+        find_candidates(vit, groups=['q:1'])
     with pytest.raises(ValueError, match=r'leaves the blocks \[2\] without candidates'):
         block_paths(found)

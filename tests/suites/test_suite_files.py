@@ -44,7 +44,7 @@ def test_options_change_keys_that_the_config_or_its_classes_know(path):
     new = re.compile(
         r'randomness\.seed|(model\.)(backbone\.|decode_head\.)?init_cfg\.|model\.backbone\.(adapter|frozen|fuse)|test_evaluator\.|'
         r'custom_hooks\.0\.(criterion|scores|seed|schedule|delta_m..|estimation\.shift\.factor)|'
-        r'optim_wrapper\.paramwise_cfg\.candidates\.kinds|train_dataloader\.dataset\.conditions'
+        r'optim_wrapper\.paramwise_cfg\.candidates\.groups|train_dataloader\.dataset\.conditions'
     )
     suite = load_suite(path)
     for run in suite.runs:
