@@ -13,7 +13,6 @@ from pathlib import Path
 # A clone works without installation.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import mmseg_dafm  # noqa: F401 (registers the components that runs are made of)
 from mmseg_dafm.report.page import write_report
 from mmseg_dafm.suites.suite_load import load_suite
 

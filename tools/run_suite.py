@@ -18,6 +18,7 @@ from pathlib import Path
 # A clone works without installation.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mmseg_dafm.report.page import write_report
 from mmseg_dafm.suites.commands import commands
 from mmseg_dafm.suites.execute import cell_state, execute
 from mmseg_dafm.suites.plan import Cell, folder_of, needs_of, plan
@@ -45,6 +46,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--slurm-args', default='', help="more options of sbatch: --slurm-args='--time=24:00:00 --mem=64G'")
     parser.add_argument('--dry-run', action='store_true', help='print the commands of what is missing')
     parser.add_argument('--no-table', action='store_true', help='leave the table to another call')
+    parser.add_argument('--report', action='store_true', help='write report.html at the end, as tools/make_report.py')
     return parser.parse_args()
 
 
@@ -102,6 +104,8 @@ def main() -> None:
     args.out = (args.out or Path('work_dirs') / Path(args.suite).stem).resolve()
     if not args.slurm:
         places(args)
+    elif args.report:
+        raise ValueError('--report has nothing to show while the jobs of --slurm run: call tools/make_report.py after them')
     cells, problems = [], []
     for cell in plan(suite, args.seeds, args.only):
         try:
@@ -121,11 +125,13 @@ def main() -> None:
             print(f'{named(cell)}: job {job}')
         return
     problems = run_here(suite, cells, args)
-    if not args.no_table:
-        try:
+    try:
+        if not args.no_table:
             print(write_tables(suite, args.out, args.seeds))
-        except ValueError as error:
-            problems.append(str(error))
+        if args.report:
+            print(write_report(suite, args.out, seeds=args.seeds))
+    except ValueError as error:
+        problems.append(str(error))
     if problems:
         raise SystemExit('\n'.join(f'error: {problem}' for problem in problems))
 

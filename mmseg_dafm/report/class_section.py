@@ -17,7 +17,7 @@ LETTERS = 17
 
 
 def domains(suite: Suite, results: Mapping[str, Sequence[Result]]) -> list[str]:
-    """Domains of which classes are shown: the suite's ``per_class``, then what the results hold.
+    """Domains of which classes are shown: the suite's ``per_class``, those of its columns, then what else the results hold.
 
     The pooled target is left out where it is one domain alone, and all images where there are domains.
     """
@@ -29,7 +29,8 @@ def domains(suite: Suite, results: Mapping[str, Sequence[Result]]) -> list[str]:
                 seen.update(dict.fromkeys([name for name in scored if name != 'all'] or scored))
     if len(seen) <= 3:
         seen.pop('target', None)
-    return list(dict.fromkeys([*suite.per_class, *seen]))
+    named = [str(column.value).partition('/')[0] for column in suite.columns]
+    return list(dict.fromkeys([*suite.per_class, *(name for name in named if name in seen), *seen]))
 
 
 def class_section(suite: Suite, results: Mapping[str, Sequence[Result]], marks: Mapping[str, Mark]) -> Markup:

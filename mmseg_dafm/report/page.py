@@ -20,6 +20,8 @@ from mmseg_dafm.suites.write import gather
 
 # the page asks for nothing, and a browser would refuse it
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+# more warnings than this are folded, so that they do not hide the table
+UNFOLDED = 4
 
 
 def write_report(suite: Suite, out: Path, path: Path | None = None, images: int = 2, seeds: Sequence[int] | None = None) -> Path:
@@ -91,7 +93,8 @@ def _header(
     box = None
     if warnings:
         lines = tag('ul', *(tag('li', text) for text in warnings))
-        box = tag('details', tag('summary', f'Warnings: {len(warnings)}'), lines, class_='warning', open=True)
+        few = len(warnings) <= UNFOLDED
+        box = tag('details', tag('summary', f'Warnings: {len(warnings)}'), lines, class_='warning', open=few)
     links = tag('nav', *(tag('a', title, href=f'#{title.lower()}') for title in sections), aria_label='Sections')
     return tag(
         'header',

@@ -25,7 +25,10 @@ def picture_section(records: Sequence[RunRecord]) -> Markup | None:
     """Pictures by kind; of every run that of its first seed. None if there are none."""
     found: dict[str, dict[str, list[tuple[str, Path]]]] = {}
     for record in records:
-        for path in sorted(record.folder.glob('*.png')) if record.folder.is_dir() else ():
+        # what another suite left in a folder is no picture of this one
+        if record.state == 'refused':
+            continue
+        for path in sorted(record.folder.glob('*.png')):
             found.setdefault(path.name, {}).setdefault(record.run, []).append((record.seed, path))
     parts = []
     for name in sorted(found, key=lambda name: ([*KINDS, name].index(name), name)):

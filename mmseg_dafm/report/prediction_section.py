@@ -77,6 +77,8 @@ def _block(row: Row, rows: Mapping, marks: Mapping[str, Mark], shots: Shots) -> 
         _tile(photo(Image.fromarray(row.image), f'{row.title}: the image'), 'image'),
         _tile(label_map(row.label, shots.palette, f'{row.title}: the label'), 'label'),
     ]
+    # few tiles may be large
+    width = 15 if len(row.predictions) <= 8 else 10
     group = ''
     for name, ids in row.predictions.items():
         of = rows[name]
@@ -85,7 +87,7 @@ def _block(row: Row, rows: Mapping, marks: Mapping[str, Mark], shots: Shots) -> 
         group = of.group
         alt = f'{row.title}: prediction of {of.title}'
         tiles.append(_tile(label_map(ids, shots.palette, alt), swatch(marks[of.title]), of.title))
-    return tag('section', tag('h3', row.title), tag('div', *tiles, class_='tiles'))
+    return tag('section', tag('h3', row.title), tag('div', *tiles, class_='tiles', style=f'--tile:{width}rem'))
 
 
 def _tile(picture: Markup, *caption: object) -> Markup:

@@ -128,7 +128,8 @@ def predict(cfg: Config, checkpoint: Path, count: int, device: str = 'cpu') -> S
 def _domain_of(cfg: Config) -> Callable[[dict], str]:
     """The domain of a data info, as the run's own metric sees it."""
     found = next((node for node in walk(cfg.test_evaluator) if node.get('type') == 'DomainIoUMetric'), None)
-    return METRICS.build({**found, 'output_dir': None} if found else {'type': 'DomainIoUMetric'}).domain_of
+    # a prefix only keeps mmengine from warning that there is none
+    return METRICS.build({**(found or {'type': 'DomainIoUMetric'}), 'output_dir': None, 'prefix': 'report'}).domain_of
 
 
 def _write(path: Path, key: list, shots: Shots) -> None:

@@ -95,7 +95,7 @@ def run_section(records: Sequence[RunRecord], out: Path) -> Markup:
         parts.append(tag('div', tag('h3', 'Stopped, or still running'), tag('ul', *lines), class_='warning'))
     if missing:
         names = ', '.join(f'{r.run} ({r.seed})' for r in missing)
-        parts.append(tag('details', tag('summary', f'{len(missing)} runs were not started'), tag('p', names)))
+        parts.append(tag('details', tag('summary', f'Not started: {len(missing)}'), tag('p', names)))
     head = tag(
         'tr', *(tag('th', text, scope='col') for text in ('run', 'seed', 'state', 'config', 'minutes', 'commit', 'options'))
     )

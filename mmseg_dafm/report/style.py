@@ -39,7 +39,8 @@ thead th{background:var(--soft);vertical-align:bottom}
 th.number,td.number,th.paper,td.paper{text-align:right}
 th.method{position:sticky;left:0;z-index:1;font-weight:500;border-right:1px solid var(--line)}
 thead th.method{font-weight:600}
-td.group,td.seeds{color:var(--weak)}
+td.group,td.seeds,.under{color:var(--weak)}
+.under{display:none;font-weight:400}
 td.paper,th.paper,.of-paper td{color:var(--paper);font-style:italic}
 .of-paper th{color:var(--paper);font-style:italic;font-weight:400}
 td.missing{color:var(--weak);font-style:normal}
@@ -66,14 +67,16 @@ figure{margin:0}
 .panel text.best{font-weight:700}
 .panel line.tick{stroke:var(--line)}
 .panel circle.paper{fill:none;stroke:var(--paper);stroke-width:1.8}
-.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(9.5rem,46%),1fr));gap:.75rem}
+.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(var(--tile),46%),1fr));gap:.75rem}
 .tiles .group{grid-column:1/-1;margin:.25rem 0 -.5rem;color:var(--weak);font-style:italic}
 .tiles img{width:100%;height:auto;display:block;border-radius:4px}
 .tiles img.map{image-rendering:pixelated}
 figcaption{font-size:15px;line-height:1.35;padding-top:.2rem}
-.pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,30rem),1fr));gap:1rem;margin:.5rem 0}
+.pictures{columns:30rem;column-gap:1rem;margin:.5rem 0}
+.pictures figure{break-inside:avoid;padding-bottom:1rem}
 .pictures img{width:100%;height:auto;background:#fff;border:1px solid var(--line);border-radius:6px}
-@media (max-width:30rem){header,main{padding-left:.9rem;padding-right:.9rem}td.group,th.group{font-size:15px}}
+@media (max-width:30rem){header,main{padding-left:.9rem;padding-right:.9rem}
+th,td{padding:.35rem .5rem}th.group,td.group{display:none}.under{display:block}}
 @media print{nav,progress{display:none}}
 """
 

@@ -48,7 +48,9 @@ def _row(head: Sequence[str], cells: Sequence[str], words: int, known: Mapping[s
         kind = _kind(head, i, words)
         if kind == 'method':
             mark = None if of_paper else swatch(known[title])
-            found.append(tag('th', mark, Markup(text), scope='row', class_='method'))
+            # a phone has no place for a column of groups
+            under = tag('span', Markup(cells[0]), class_='under') if words == 2 else None
+            found.append(tag('th', mark, Markup(text), under, scope='row', class_='method'))
             continue
         if kind == 'seeds':
             # folders that were trained by hand have long names
