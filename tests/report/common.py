@@ -47,9 +47,6 @@ def toy_run(root: Path, folder: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     meta = {'dataset_meta': {'classes': CLASSES}}
     torch.save({'state_dict': MODELS.build(cfg.model).state_dict(), 'meta': meta}, folder / 'iter_20.pth')
-        {'state_dict': MODELS.build(cfg.model).state_dict(), 'meta': {'dataset_meta': {'classes': CLASSES}}},
-        folder / 'iter_20.pth',
-    )
     content = scores(classes=CLASSES, clear=50.0, fog=40.0 + seed, protocol=dict(config='toy'))
     (folder / 'domain_iou_iter_20.json').write_text(json.dumps(content))
     return folder
