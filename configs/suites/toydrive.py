@@ -28,6 +28,7 @@ _scores = 'custom_hooks.0.scores={run:vit_rank}/dr_fim.safetensors'
 _rows = [
     ('vpd', 'none', 'VPD', 'vpd', []),
     *(('vpd', mode, f'Domino-{mode.title()}', 'vpd_domino', [f'model.backbone.fuse={mode}']) for mode in ('add', 'sub', 'token')),
+    ('vpd', 'rank', 'Domino-Sub with FisherTune', 'vpd_fishertune', []),
     ('resnet', 'lp', 'LP', 'resnet_eval', []),
     ('resnet', 'ft', 'FT', 'resnet_ft', []),
     ('resnet', 'lp_ft', 'LP-FT', 'resnet_eval', [f'{_rates}.feature_lr=0.0003', f'{_rates}.head_lr=0.0003',
@@ -35,14 +36,21 @@ _rows = [
     ('resnet', 'ft_conversion', 'FT + conversion', 'resnet_ft_conversion', []),
     ('resnet', 'integrated', 'integrated LP-FT', 'resnet', []),
     ('resnet', 'daft', 'DAFT', 'resnet_daft', []),
+    ('resnet', 'domino', 'FT + Domino head', 'resnet_domino', []),
     ('vit', 'freeze', 'Freeze', 'vit', ['model.backbone.frozen=True']),
+    ('vit', 'linear', 'linear probe', 'vit', ['model.backbone.frozen=True', 'model.decode_head.num_convs=0',
+     'model.decode_head.channels=96']),
     ('vit', 'full', 'Full', 'vit', []),
+    ('vit', 'domino', 'Full + Domino head', 'vit_domino', []),
     *(('vit', name.lower(), name, 'vit', [f'{_adapter}.type={name}', *options, f'{_lr}=1.0'])
       for name, options in _small.items()),
     ('vit', 'childtune_f', 'ChildTune-F', 'vit_childtune', []),
+    ('vit', 'childtune_d', 'ChildTune-D', 'vit_fishertune', [f'{_criterion}=F', 'custom_hooks.0.estimation.estimator=batch',
+     'custom_hooks.0.schedule=constant']),
     ('vit', 'random', 'Random', 'vit_fishertune', [f'{_criterion}=random']),
     ('vit', 'rank', 'FisherTune', 'vit_fishertune', []),
-    *(('vit', name, f'FisherTune, {name}', 'vit_fishertune', [f'{_criterion}={name}', _scores]) for name in ('F', 'dF')),
+    *(('vit', name, f'FisherTune, {name}', 'vit_fishertune', [f'{_criterion}={name}', _scores])
+      for name in ('F', 'dF', 'eq7', 'eq15')),
 ]  # fmt: skip
 _group = {'vpd': 'tiny VPD', 'resnet': 'tiny ResNet', 'vit': 'tiny ViT'}
 runs = [

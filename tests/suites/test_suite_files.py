@@ -43,7 +43,7 @@ def test_options_change_keys_that_the_config_or_its_classes_know(path):
     """A misspelt key would make a new one without any effect; these are the places where new keys are meant."""
     new = re.compile(
         r'randomness\.seed|(model\.)(backbone\.|decode_head\.)?init_cfg\.|model\.backbone\.(adapter|frozen|fuse)|test_evaluator\.|'
-        r'custom_hooks\.0\.(criterion|scores|seed|schedule|delta_m..|estimation\.shift\.factor)|'
+        r'custom_hooks\.0\.(criterion|scores|seed|schedule|delta_m..|estimation\.(shift\.factor|estimator))|'
         r'optim_wrapper\.paramwise_cfg\.candidates\.groups|train_dataloader\.dataset\.conditions'
     )
     suite = load_suite(path)

@@ -1,5 +1,6 @@
 """A tiny VPD with random weights for the quickstart and for tests: nothing is downloaded, half a minute of training."""
 
+_base_ = './tiny_domain_embedding.py'
 data_preprocessor = dict(
     type='SegDataPreProcessor', mean=[127.5] * 3, std=[127.5] * 3, bgr_to_rgb=True, pad_val=0, seg_pad_val=255, size=(128, 256)
 )
@@ -11,7 +12,6 @@ vae = dict(
     type='AutoencoderTiny', latent_channels=16, encoder_block_out_channels=(32,) * 4, decoder_block_out_channels=(8,) * 4,
     num_encoder_blocks=(0,) * 4, num_decoder_blocks=(0,) * 4,
 )  # fmt: skip
-tower = dict(hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, patch_size=16, projection_dim=64)
 model = dict(
     type='DomainAwareEncoderDecoder',
     data_preprocessor=data_preprocessor,
@@ -28,11 +28,6 @@ model = dict(
         type='DominoFPNHead', in_channels=[48] * 4, in_index=[0, 1, 2, 3], feature_strides=[4, 8, 16, 32], channels=48,
         hidden_channels=32, dropout_ratio=0.1, num_classes=6, align_corners=False, loss_decode=dict(type='CrossEntropyLoss'),
     ),
-    domain_embedding=dict(
-        type='DomainEmbedding',
-        descriptions=dict(provider='hash', classes=['clear', 'fog', 'night', 'rain', 'snow'], dim=64, projected_dim=64),
-        image_encoder=dict(model='tiny', config=tower, pretrained=None, trainable=True, image_size=64),
-        temperature=0.07,
-    ),
+    domain_embedding={{_base_.domain_embedding}},
     train_cfg=dict(), test_cfg=dict(mode='whole'),
 )  # fmt: skip
