@@ -55,6 +55,8 @@ def report(suite: Suite, out: Path, images: int, seeds: Sequence[int] | None = N
     known = marks(row.title for row in table.rows)
     records = run_records(suite, results, out, seeds)
     lines = stamp(suite, results)
+    # whose disk it was is nobody's concern
+    problems = [text.replace(f'{out}/', '') for text in problems]
     warnings = [*problems, *(line for line in lines if line.startswith('WARNING'))]
     commits = {result.commit for found in results.values() for result in found}
     if dirty := sorted(commit for commit in commits if commit.endswith('-dirty')):

@@ -34,7 +34,7 @@ def gather_shots(
         if run.row is None or run.kind == 'command' or not results.get(run.name):
             continue
         try:
-            shots = cached_shots(results[run.name][0], out / 'predictions', count, device)
+            shots = cached_shots(results[run.name][0], out / 'predictions' / f'{run.name}.npz', count, device)
         except (ValueError, OSError, RuntimeError, KeyError, ImportError) as error:
             # one picture less is no reason to have no page
             problems.append(f'{run.name}: no prediction, {error}')

@@ -62,14 +62,14 @@ def choose(domains: Sequence[str], count: int) -> list[int]:
     return [own[i] for own in places.values() for i in spread(len(own), count)]
 
 
-def cached_shots(result: Result, cache: Path, count: int, device: str = 'cpu') -> Shots:
-    """What a run predicts: from its file in ``cache`` if that fits its checkpoint, else from the model.
+def cached_shots(result: Result, path: Path, count: int, device: str = 'cpu') -> Shots:
+    """What a run predicts: from the file that an earlier call left if it fits the checkpoint, else from the model.
 
     A checkpoint that is gone leaves its file valid.
 
     Args:
         result: Of the run; its protocol names checkpoint and config beside its file.
-        cache: The folder of the files.
+        path: Of the file, .npz.
         count: Images per domain.
         device: Where the model runs.
 
@@ -78,9 +78,9 @@ def cached_shots(result: Result, cache: Path, count: int, device: str = 'cpu') -
     """
     folder = result.file.parent
     checkpoint = folder / str(result.protocol.get('checkpoint'))
-    path = cache / f'{folder.name}.npz'
-    there = checkpoint.is_file()
-    key = [count, WIDTH, *([checkpoint.name, checkpoint.stat().st_size, checkpoint.stat().st_mtime_ns] if there else [])]
+    key = [count, WIDTH, folder.name]
+    if checkpoint.is_file():
+        key += [checkpoint.name, checkpoint.stat().st_size, checkpoint.stat().st_mtime_ns]
     if (shots := _read(path, key)) is not None:
         return shots
     config = folder / f'{result.protocol.get("config")}.py'

@@ -14,6 +14,7 @@ from mmseg_dafm.tool_runs import last_error
 
 # of a log, from its end
 TAIL = 65536
+HEADINGS = ('run', 'seed', 'state', 'config', 'minutes', 'commit', 'options')
 
 
 @dataclass(frozen=True)
@@ -91,14 +92,15 @@ def run_section(records: Sequence[RunRecord], out: Path) -> Markup:
     missing = [record for record in records if record.state == 'missing']
     parts = []
     if stopped:
-        lines = [tag('li', tag('strong', f'{r.run}, {r.seed}'), f' ({r.state}): ', tag('code', r.last)) for r in stopped]
+        lines = [
+            tag('li', tag('strong', f'{r.run}, {r.seed}'), f' ({r.state}): ', tag('code', r.last.replace(f'{out}/', '')))
+            for r in stopped
+        ]
         parts.append(tag('div', tag('h3', 'Stopped, or still running'), tag('ul', *lines), class_='warning'))
     if missing:
         names = ', '.join(f'{r.run} ({r.seed})' for r in missing)
         parts.append(tag('details', tag('summary', f'Not started: {len(missing)}'), tag('p', names)))
-    head = tag(
-        'tr', *(tag('th', text, scope='col') for text in ('run', 'seed', 'state', 'config', 'minutes', 'commit', 'options'))
-    )
+    head = tag('tr', *(tag('th', text, scope='col') for text in HEADINGS))
     rows = [_row(record, out) for record in records if record.state != 'missing']
     table = tag('table', tag('thead', head), tag('tbody', *rows))
     if rows:

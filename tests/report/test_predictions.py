@@ -39,7 +39,7 @@ def run(root, tmp_path):
 
 
 def test_predictions_are_those_of_the_checkpoint(run, tmp_path):
-    shots = cached_shots(run, tmp_path / 'cache', 2)
+    shots = cached_shots(run, tmp_path / 'cache/run.npz', 2)
     assert shots.domains == [name for name in ('clear', 'fog', 'night', 'rain', 'snow') for _ in range(2)]
     model = init_model(str(run.file.parent / 'toy.py'), str(run.file.parent / 'iter_20.pth'), device='cpu')
     dataset = DATASETS.build(model.cfg.test_dataloader.dataset)
@@ -54,35 +54,35 @@ def test_predictions_are_those_of_the_checkpoint(run, tmp_path):
 
 
 def test_a_second_call_needs_no_model_until_the_checkpoint_or_the_number_changes(run, tmp_path, monkeypatch):
-    first = cached_shots(run, tmp_path, 1)
+    first = cached_shots(run, tmp_path / 'run.npz', 1)
 
     def refuse(*_):
         raise RuntimeError('built')
 
     monkeypatch.setattr(predictions, 'predict', refuse)
-    second = cached_shots(run, tmp_path, 1)
+    second = cached_shots(run, tmp_path / 'run.npz', 1)
     assert (second.names, second.domains, second.classes) == (first.names, first.domains, first.classes)
     for kind in ('images', 'labels', 'predictions'):
         np.testing.assert_array_equal(getattr(first, kind), getattr(second, kind))
     with pytest.raises(RuntimeError, match='built'):
-        cached_shots(run, tmp_path, 2)
+        cached_shots(run, tmp_path / 'run.npz', 2)
     checkpoint = run.file.parent / 'iter_20.pth'
     os.utime(checkpoint, (1, 1))
     with pytest.raises(RuntimeError, match='built'):
-        cached_shots(run, tmp_path, 1)
+        cached_shots(run, tmp_path / 'run.npz', 1)
     checkpoint.unlink()
-    assert cached_shots(run, tmp_path, 1).names == first.names
+    assert cached_shots(run, tmp_path / 'run.npz', 1).names == first.names
     with pytest.raises(ValueError, match='the checkpoint iter_20.pth is gone from run'):
-        cached_shots(run, tmp_path, 2)
+        cached_shots(run, tmp_path / 'run.npz', 2)
     (tmp_path / 'run.npz').write_bytes(b'PK half of a file')
     with pytest.raises(ValueError, match='the checkpoint iter_20.pth is gone from run'):
-        cached_shots(run, tmp_path, 1)
+        cached_shots(run, tmp_path / 'run.npz', 1)
 
 
 def test_without_its_config_a_run_has_no_prediction(run, tmp_path):
     (run.file.parent / 'toy.py').unlink()
     with pytest.raises(ValueError, match='the config toy.py is gone from run'):
-        cached_shots(run, tmp_path, 1)
+        cached_shots(run, tmp_path / 'run.npz', 1)
 
 
 def test_a_run_on_other_images_is_left_out_with_a_sentence(root, tmp_path):
