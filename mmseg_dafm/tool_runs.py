@@ -4,9 +4,7 @@ import os
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,30 +58,6 @@ def last_error(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if re.search('[a-zA-Z]', line)]
     errors = [line for line in lines if re.match(r'error: |[\w.]*(Error|Exception): ', line)]
     return (errors or lines or ['no output'])[-1]
-
-
-def follow(futures: Mapping[tuple[int, str], Future], after: Callable[[int, str], None]) -> list[str]:
-    """Wait for runs in their order, say how long the rest will take at most, and go on after failures.
-
-    Args:
-        futures: (seed, method) -> run.
-        after: Called with seed and method when a run has ended.
-
-    Returns:
-        A sentence per failed run.
-    """
-    begin, failed = time.time(), []
-    for finished, ((seed, method), future) in enumerate(futures.items(), 1):
-        error = future.exception()
-        failed += [f'{method} seed {seed}: {error}'] if error else []
-        minutes = (time.time() - begin) / 60
-        left = minutes / finished * (len(futures) - finished)
-        print(
-            f'[{finished}/{len(futures)}] {method} seed {seed}: {error or "done"}; {minutes:.0f} min, at most {left:.0f} left',
-            flush=True,
-        )
-        after(seed, method)
-    return failed
 
 
 def checked_out_commit() -> str:

@@ -8,6 +8,6 @@ _base_ = [
     '../../_base_/datasets/labelmefacade_boston.py',
     '../../_base_/schedules/sgd_poly_120.py',
 ]
-# the rates that the sweep of tools/run_daft_table.py chose
+# the rates that the sweep of configs/suites/street_daft.py chose
 optim_wrapper = dict(paramwise_cfg=dict(feature_lr=0.01, head_lr=0.1))
 custom_hooks = [dict(type='BNConversionHook', modules=('backbone',))]

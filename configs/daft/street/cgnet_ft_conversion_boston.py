@@ -9,6 +9,6 @@ _base_ = [
     '../../_base_/schedules/sgd_poly_120.py',
 ]
 model = dict(decode_head=dict(init_cfg=dict(_delete_=True, type='Normal', std=0.01, override=dict(name='conv_seg'))))
-# the rates that the sweep of tools/run_daft_table.py chose
+# the rates that the sweep of configs/suites/street_daft.py chose
 optim_wrapper = dict(paramwise_cfg=dict(feature_lr=0.01, head_lr=0.01))
 custom_hooks = [dict(type='BNConversionHook', modules=('backbone',))]

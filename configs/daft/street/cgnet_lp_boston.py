@@ -9,6 +9,6 @@ _base_ = [
     '../../_base_/datasets/labelmefacade_boston.py',
     '../../_base_/schedules/sgd_poly_120.py',
 ]
-# the rates that the sweep of tools/run_daft_table.py chose
+# the rates that the sweep of configs/suites/street_daft.py chose
 optim_wrapper = dict(paramwise_cfg=dict(feature_lr=0.0, head_lr=1.0))
 custom_hooks = [dict(type='BNModeHook', modes=dict(backbone='eval'))]

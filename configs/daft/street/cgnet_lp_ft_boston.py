@@ -9,7 +9,7 @@ _base_ = [
     '../../_base_/schedules/sgd_poly_120.py',
 ]
 model = dict(init_cfg=dict(type='Pretrained', checkpoint='{{$CGNET_LP_BOSTON:work_dirs/cgnet_lp_boston/iter_120.pth}}'))
-# the rates that the sweep of tools/run_daft_table.py chose
+# the rates that the sweep of configs/suites/street_daft.py chose
 optim_wrapper = dict(paramwise_cfg=dict(feature_lr=0.0003, head_lr=0.0003))
 # As in the LP-FT authors' code, the whole network is in test mode: dropout is off, too.
 custom_hooks = [dict(type='BNModeHook', modes=dict(backbone='eval', decode_head='eval'), scope='all')]
