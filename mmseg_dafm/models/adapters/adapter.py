@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 # the module of VFMBackbone that holds an adapter, and what peft calls the matrices that it puts inside of the ViT
 ADAPTER, LORA = 'adapter.', '.lora_'
+# where a checkpoint has a constant factor of an adapter, which no weight shows
+FACTOR = f'{ADAPTER}factor'
 # timm's pre-norm blocks: x + attn(norm1(x)), then x + mlp(norm2(x))
 PRE_NORM = ('Block', 'EvaBlock')
 
@@ -20,6 +22,13 @@ class Adapter(nn.Module):
     the ViT keeps its modules and its keys. Hooks run inside of the blocks that gradient checkpointing recomputes, and a copy of
     the backbone (EMA) gets hooks of the copied adapter, because they are bound methods.
     """
+
+    def record_factor(self, value: float) -> None:
+        """Write a constant factor into checkpoints, so that none is read with another value.
+
+        The buffer is a record: the method computes with its own number, whose precision does not follow the model's.
+        """
+        self.register_buffer('factor', torch.tensor(float(value)))
 
     def forward(self, network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
         """Maps ``(B, C, h, w)`` of images ``(B, 3, H, W)``.

@@ -44,7 +44,7 @@ class AdaptFormer(Adapter):
     Args:
         vit: timm's ViT; SAM's blocks are fine.
         bottleneck: Hidden width; 64 in ViT-L are 24 x (2 x 1024 x 64 + 64 + 1024) = 3,171,840 parameters.
-        scale: The factor s.
+        scale: The factor s; a checkpoint with another one is refused.
 
     Raises:
         ValueError: For sizes that are not positive, or blocks that are not pre-norm.
@@ -58,6 +58,7 @@ class AdaptFormer(Adapter):
         check_blocks(vit, 'AdaptFormer')
         super().__init__()
         self.scale = scale
+        self.record_factor(scale)
         self.blocks = nn.ModuleList(Bottleneck(vit.embed_dim, bottleneck) for _ in vit.blocks)
         # by block, from its norm to its end, within one call
         self.normed: dict[int, Tensor] = {}

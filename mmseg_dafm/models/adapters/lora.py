@@ -39,7 +39,7 @@ class LoRA(Adapter):
     Args:
         vit: timm's ViT; SAM's is fine.
         rank: r; A is ``(r, in)``, B ``(out, r)``.
-        alpha: None: r, so that the factor is 1.
+        alpha: None: r, so that the factor is 1. A checkpoint with another factor is refused.
         dropout: Of the input of A, in training.
         targets: Names of linear layers within a block. None: ``attn.qkv`` where query, key and value are one matrix, else
             ``attn.q_proj`` and ``attn.v_proj``. Both have 24 x 8 x 4096 = 786,432 parameters in ViT-L at rank 8.
@@ -83,7 +83,9 @@ class LoRA(Adapter):
             if fused and getattr(block.attn, 'q_bias', None) is not None:
                 # timm would take the matrix past the module, and the update would be lost
                 block.attn.qkv_bias_separate = True
-        cfg = LoraConfig(r=rank, lora_alpha=rank if alpha is None else alpha, lora_dropout=dropout, target_modules=names)
+        alpha = rank if alpha is None else alpha
+        self.record_factor(alpha / rank)
+        cfg = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=names)
         inject_adapter_in_model(cfg, vit)
         vit._register_state_dict_hook(partial(to_plain, names))
         vit._register_load_state_dict_pre_hook(partial(from_plain, names))

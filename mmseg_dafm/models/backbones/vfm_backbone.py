@@ -12,7 +12,8 @@ from mmseg.models.backbones import TIMMBackbone
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from mmseg_dafm.models.adapters.adapter import build_adapter, is_adapter_key, trainable_parameters
+from mmseg_dafm.models.adapters.adapter import FACTOR, build_adapter, is_adapter_key, trainable_parameters
+from mmseg_dafm.models.adapters.checkpoint import check_adapter_state
 from mmseg_dafm.models.backbones.vfm_weights import fill_vit, read_timm_weights, summary
 
 # timm's ViT for SAM resamples its positions for every image by itself and has no argument for it
@@ -148,15 +149,13 @@ class VFMBackbone(TIMMBackbone):
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
         own = self.state_dict()
-        here = {key for key in own if is_adapter_key(key)}
-        names = (key.removeprefix(prefix) for key in state_dict if key.startswith(prefix))
-        there = {key for key in names if is_adapter_key(key)}
-        if there and there != here:
-            what = 'no adapter' if self.adapter is None else f'adapter type {type(self.adapter).__name__}'
-            raise ValueError(
-                f'the checkpoint has another adapter ({min(there ^ here)} and others differ) than this backbone with {what}: set '
-                'backbone.adapter as in the config that wrote it.'
-            )
+        here = {key: value for key, value in own.items() if is_adapter_key(key)}
+        found = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+        there = {key: value for key, value in found.items() if is_adapter_key(key)}
+        check_adapter_state(here, there, None if self.adapter is None else type(self.adapter).__name__, prefix)
+        if there and FACTOR in here:
+            # checkpoints of before it was recorded are complete without it
+            state_dict.setdefault(prefix + FACTOR, here[FACTOR])
         # what a checkpoint has filled must not be replaced when mmengine initialises the weights later
-        self._filled = self._filled or all(prefix + key in state_dict for key in own.keys() - here)
+        self._filled = self._filled or all(prefix + key in state_dict for key in own.keys() - here.keys())
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
