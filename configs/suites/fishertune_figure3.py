@@ -1,6 +1,7 @@
 """FisherTune, Figure 3: DINOv2-L with one or two groups of weights tuned, GTAV to Cityscapes, BDD100K and Mapillary.
 
-A group is a kind of weights in a third of the blocks: twelve groups, 66 pairs. `--only q_1-8__ffn_9-16` runs a part.
+A group is a kind of weights in a third of the blocks: twelve groups, 66 pairs, 78 runs of ViT-L in all.
+`--only q_1-8__ffn_9-16` runs a part.
 """
 
 title = 'FisherTune, Figure 3: groups of weights, DINOv2-L, GTAV to Cityscapes, BDD100K, Mapillary'

@@ -1,16 +1,20 @@
 """How far apart domains lie in feature space, in numbers: MMD with a permutation test, and a domain classifier.
 
 A t-SNE picture alone misleads: its distances and the gaps between its clusters mean nothing. These numbers come with their
-null line, what two random halves of one domain give.
+null line, what random halves of one domain give, and they count recordings, not frames, where the data allow: frames of one
+recording are nearly one image, and a hundred of them say no more than one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 # widths of the kernels, in units of the median distance
 SCALES = (0.5, 1.0, 2.0)
 FOLDS = 5
+# random halves of the null line
+SPLITS = 10
+RECORDINGS, IMAGES = 'recordings', 'images'
 
 
 def squared_distances(x: np.ndarray) -> np.ndarray:
@@ -27,7 +31,7 @@ def kernel(x: np.ndarray) -> np.ndarray:
     with m the median squared distance between different rows: features of any scale, of any network, get comparable kernels.
 
     Args:
-        x: ``(N, D)``, both domains together.
+        x: ``(N, D)``, all domains together, so that all comparisons of one network have one kernel.
 
     Source: the median heuristic of Gretton et al., "A Kernel Two-Sample Test", JMLR 2012, section 8.
     """
@@ -61,20 +65,18 @@ def mmd_squared(gram: np.ndarray, first: np.ndarray) -> float:
     return float(within - 2 * cross.mean())
 
 
-def mmd_test(x: np.ndarray, y: np.ndarray, permutations: int = 500, seed: int = 0) -> tuple[float, float]:
-    """MMD^2 of two sets of features, and the share of random relabellings that give as much.
+def mmd_test(gram: np.ndarray, first: np.ndarray, permutations: int = 500, seed: int = 0) -> tuple[float, float]:
+    """MMD^2 of two domains, and the share of random relabellings that give as much.
 
     Args:
-        x: ``(m, D)``.
-        y: ``(n, D)``.
+        gram: Kernel ``(N, N)`` of independent rows: of recordings, not of their frames.
+        first: Which rows are of the first domain, ``(N,)`` bool.
         permutations: Number of relabellings.
         seed: Of the relabellings.
 
     Returns:
         MMD^2 and p, at least 1 / (permutations + 1).
     """
-    gram = kernel(np.concatenate([x, y]))
-    first = np.arange(len(gram)) < len(x)
     value = mmd_squared(gram, first)
     rng = np.random.default_rng(seed)
     more = sum(mmd_squared(gram, rng.permutation(first)) >= value for _ in range(permutations))
@@ -83,23 +85,22 @@ def mmd_test(x: np.ndarray, y: np.ndarray, permutations: int = 500, seed: int = 
 
 def classifier_accuracy(
     features: np.ndarray, domains: Sequence[str], groups: Sequence[str] | None = None, seed: int = 0
-) -> tuple[float, str]:
+) -> float:
     """Balanced accuracy of a linear classifier that tells domains apart, on images that it was not trained on.
 
-    Logistic regression on standardised features, five folds. Frames of one recording are nearly the same image, so a
-    recording is never on both sides of a fold where the domains have enough recordings.
+    Logistic regression on standardised features, five folds, domains weighted equally.
 
     Args:
         features: ``(N, D)``.
         domains: Domain of each row; at least two.
-        groups: Recording (folder) of each row.
+        groups: Recording of each row: none is on both sides of a fold. None: folds are of images.
         seed: Of the folds.
 
     Returns:
-        Accuracy in ``[0, 1]`` (chance is 1 / number of domains), and how folds were made: ``'recordings'`` or ``'images'``.
+        In ``[0, 1]``; chance is 1 / number of domains.
 
     Raises:
-        ValueError: If there is one domain only, or one with fewer than five images.
+        ValueError: If there is one domain only, or one with fewer than five images, or recordings if those are given.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
@@ -107,17 +108,15 @@ def classifier_accuracy(
     from sklearn.preprocessing import StandardScaler
 
     domains = np.asarray(domains)
-    names, counts = np.unique(domains, return_counts=True)
-    if len(names) < 2 or counts.min() < FOLDS:
-        found = dict(zip(names.tolist(), counts.tolist(), strict=True))
-        raise ValueError(f'a domain classifier needs two domains of at least {FOLDS} images each, got {found}.')
-    groups = None if groups is None else np.asarray(groups)
-    by_recording = groups is not None and all(len(set(groups[domains == name])) >= FOLDS for name in names)
-    folds = (StratifiedGroupKFold if by_recording else StratifiedKFold)(FOLDS, shuffle=True, random_state=seed)
+    names = np.unique(domains)
+    counts = {str(name): _count(domains == name, groups) for name in names}
+    if len(names) < 2 or min(counts.values()) < FOLDS:
+        what = IMAGES if groups is None else RECORDINGS
+        raise ValueError(f'a domain classifier needs two domains of at least {FOLDS} {what} each, got {counts}.')
+    folds = (StratifiedKFold if groups is None else StratifiedGroupKFold)(FOLDS, shuffle=True, random_state=seed)
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, class_weight='balanced'))
-    predicted = cross_val_predict(model, features, domains, groups=groups if by_recording else None, cv=folds)
-    recall = [float((predicted[domains == name] == name).mean()) for name in names]
-    return float(np.mean(recall)), 'recordings' if by_recording else 'images'
+    predicted = cross_val_predict(model, features, domains, groups=groups, cv=folds)
+    return float(np.mean([(predicted[domains == name] == name).mean() for name in names]))
 
 
 def proxy_distance(accuracy: float) -> float:
@@ -128,10 +127,31 @@ def proxy_distance(accuracy: float) -> float:
     return max(0.0, 2 * (2 * accuracy - 1))
 
 
+def independent_rows(features: np.ndarray, domains: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that may be taken for independent: the mean of each recording, or the images themselves.
+
+    Args:
+        features: ``(N, D)``, one row per image.
+        domains: Domain of each row.
+        groups: Recording of each row; None: every image stands for itself.
+
+    Returns:
+        ``(M, D)`` and the domain of each row.
+    """
+    if groups is None:
+        return np.asarray(features, np.float64), domains
+    pairs = list(dict.fromkeys(zip(domains.tolist(), groups.tolist(), strict=True)))
+    rows = [features[(domains == domain) & (groups == group)].mean(0, dtype=np.float64) for domain, group in pairs]
+    return np.stack(rows), np.array([domain for domain, _ in pairs])
+
+
 def gap_table(
     features: np.ndarray, domains: Sequence[str], groups: Sequence[str], reference: str, permutations: int = 500, seed: int = 0
 ) -> dict:
     """All numbers of one network.
+
+    Where every domain has five recordings or more, MMD compares the means of recordings and folds keep them together;
+    otherwise images count one by one, and p assumes that they are independent. One rule, and one kernel, for all rows.
 
     Args:
         features: ``(N, D)``, one row per image.
@@ -142,8 +162,9 @@ def gap_table(
         seed: Of everything random.
 
     Returns:
-        ``accuracy``, ``chance``, ``folds`` of the classifier of all domains; ``pairs``: domain -> ``mmd2``, ``p``, ``accuracy``,
-        ``proxy_distance`` against the reference; ``null``: the same numbers for two random halves of the reference.
+        ``unit``: ``'recordings'`` or ``'images'``, and ``units``: their number by domain; ``accuracy`` and ``chance`` of the
+        classifier of all domains; ``pairs``: domain -> ``mmd2``, ``p``, ``accuracy``, ``proxy_distance`` against the reference;
+        ``null``: ``mmd2``, ``accuracy`` (means over random halves of the reference) and ``mmd2_range``, ``accuracy_range``.
 
     Raises:
         ValueError: If the reference is no domain, or has fewer than ten images.
@@ -152,23 +173,60 @@ def gap_table(
     names = list(dict.fromkeys(domains.tolist()))
     if reference not in names:
         raise ValueError(f'--reference {reference!r} is none of the domains {names}.')
-    own = features[domains == reference]
-    if len(own) < 2 * FOLDS:
-        raise ValueError(f'the reference {reference!r} has {len(own)} images; {2 * FOLDS} are needed for its null line.')
-    accuracy, folds = classifier_accuracy(features, domains, groups, seed)
+    if (domains == reference).sum() < 2 * FOLDS:
+        found = int((domains == reference).sum())
+        raise ValueError(f'the reference {reference!r} has {found} images; {2 * FOLDS} are needed for its null line.')
+    if not all(_count(domains == name, groups) >= FOLDS for name in names):
+        groups = None
+    rows, labels = independent_rows(features, domains, groups)
+    gram = kernel(rows)
     pairs = {}
     for name in names:
-        if name != reference:
-            both = np.isin(domains, [reference, name])
-            pairs[name] = _compare(features[both], domains[both], groups[both], permutations, seed)
-    halves = np.random.default_rng(seed).permutation(len(own)) % 2
-    null = _compare(own, halves, None, permutations, seed)
-    return dict(accuracy=accuracy, chance=1 / len(names), folds=folds, reference=reference, pairs=pairs, null=null)
+        if name == reference:
+            continue
+        both, images = np.isin(labels, [reference, name]), np.isin(domains, [reference, name])
+        value, p = mmd_test(gram[np.ix_(both, both)], labels[both] == reference, permutations, seed)
+        own = None if groups is None else groups[images]
+        accuracy = classifier_accuracy(features[images], domains[images], own, seed)
+        pairs[name] = dict(mmd2=value, p=p, accuracy=accuracy, proxy_distance=proxy_distance(accuracy))
+    return dict(
+        unit=IMAGES if groups is None else RECORDINGS,
+        units={name: int((labels == name).sum()) for name in names},
+        reference=reference,
+        accuracy=classifier_accuracy(features, domains, groups, seed),
+        chance=1 / len(names),
+        pairs=pairs,
+        null=null_line(features, domains == reference, groups, gram[np.ix_(labels == reference, labels == reference)], seed),
+    )
 
 
-def _compare(features: np.ndarray, labels: np.ndarray, groups: np.ndarray | None, permutations: int, seed: int) -> Mapping:
-    """The numbers of two domains, labelled by two values."""
-    first = labels == labels[0]
-    value, p = mmd_test(features[first], features[~first], permutations, seed)
-    accuracy, _ = classifier_accuracy(features, labels, groups, seed)
-    return dict(mmd2=value, p=p, accuracy=accuracy, proxy_distance=proxy_distance(accuracy))
+def null_line(features: np.ndarray, own: np.ndarray, groups: np.ndarray | None, gram: np.ndarray, seed: int = 0) -> dict:
+    """What comes out where there is nothing: random halves of one domain, compared as if they were two.
+
+    Args:
+        features: ``(N, D)`` of all images.
+        own: Which of them are of the domain, ``(N,)`` bool.
+        groups: Recording of each image; None: images are split one by one.
+        gram: Kernel of the domain's independent rows, in the order of their first image.
+        seed: Of the halves.
+
+    Returns:
+        Means and ranges over the halves; the accuracy is nan where a half has fewer than five recordings.
+    """
+    rng, mmds, accuracies = np.random.default_rng(seed), [], []
+    members = np.arange(own.sum()) if groups is None else np.unique(groups[own], return_inverse=True)[1]
+    order = list(dict.fromkeys(members.tolist()))
+    for _ in range(SPLITS):
+        half = rng.permutation(len(order)) % 2 == 0
+        mmds.append(mmd_squared(gram, half))
+        if half.sum() >= FOLDS <= (~half).sum():
+            of_unit = dict(zip(order, half.tolist(), strict=True))
+            sides = np.array([of_unit[unit] for unit in members.tolist()])
+            accuracies.append(classifier_accuracy(features[own], sides, None if groups is None else groups[own], seed))
+    spread = lambda values: [float(min(values)), float(max(values))] if values else [float('nan')] * 2  # noqa: E731
+    mean = float(np.mean(accuracies)) if accuracies else float('nan')
+    return dict(mmd2=float(np.mean(mmds)), mmd2_range=spread(mmds), accuracy=mean, accuracy_range=spread(accuracies))
+
+
+def _count(own: np.ndarray, groups: Sequence[str] | None) -> int:
+    return int(own.sum()) if groups is None else len(set(np.asarray(groups)[own].tolist()))

@@ -69,7 +69,8 @@ def draw_domains(
         worst = max(table['pairs'].values(), key=lambda pair: pair['mmd2'], default=None)
         text = f'domain classifier {100 * table["accuracy"]:.0f} % (chance {100 * table["chance"]:.0f} %)'
         if worst:
-            text += f'\nlargest MMD² {worst["mmd2"]:.3f} (two halves of {table["reference"]}: {table["null"]["mmd2"]:.3f})'
+            low, high = table['null']['mmd2_range']
+            text += f'\nlargest MMD² {worst["mmd2"]:.2f} (halves of {table["reference"]}: {low:.2f} to {high:.2f})'
         axes.set_xlabel(text, fontsize=9)
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc='outside upper center', ncols=min(len(names), 6), frameon=False)

@@ -71,9 +71,7 @@ def compare(
     if any(shape != shapes[0] for shape in shapes):
         raise ValueError(f'{names} are estimations of different models: compare those of one.')
     if any(fisher.candidates != files[names[0]].candidates for fisher in files.values()):
-        raise ValueError(
-            f'{names} are estimations of different candidates (kinds, biases, groups): compare those of one choice.'
-        )
+        raise ValueError(f'{names} are estimations of different candidates (kinds, biases, groups): compare those of one choice.')
     found: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}
     for name, fisher in files.items():
         for criterion in criteria:

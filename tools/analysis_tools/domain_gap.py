@@ -23,7 +23,7 @@ from mmengine.registry import init_default_scope
 
 from mmseg_dafm import run_config
 from mmseg_dafm.analysis.domain_features import collect, sample_of
-from mmseg_dafm.analysis.domain_gap import gap_table
+from mmseg_dafm.analysis.domain_gap import IMAGES, gap_table
 from mmseg_dafm.analysis.domain_gap_picture import draw_domains, embed
 from mmseg_dafm.analysis.drift_report import number
 from mmseg_dafm.analysis.feature_hooks import filled_model
@@ -92,7 +92,7 @@ def measure(args: argparse.Namespace) -> tuple[dict, dict, list[dict], dict]:
     protocol = dict(
         data=Path(data.filename or 'config').name, dataloader=args.dataloader, reference=reference, seed=args.seed,
         images={name: domains.count(name) for name in dict.fromkeys(domains)}, permutations=args.permutations,
-        folds=next(iter(next(iter(tables.values())).values()))['folds'],
+        **{key: next(iter(next(iter(tables.values())).values()))[key] for key in ('unit', 'units')},
         runs={name: f'{Path(config).name}, {Path(checkpoint).name}' for name, config, checkpoint in args.run},
     )  # fmt: skip
     return tables, features, images, protocol
@@ -103,20 +103,25 @@ def to_markdown(tables: dict, protocol: dict) -> str:
     columns = ['network', 'layer', 'domain', 'MMD²', 'p', 'classifier, %', 'proxy A-distance']
     lines = [f'| {" | ".join(columns)} |', '|---|---|---|---:|---:|---:|---:|']
 
-    def row(name, layer, title, pair) -> str:
-        cells = [number(pair['mmd2']), number(pair['p']), f'{100 * pair["accuracy"]:.1f}', number(pair['proxy_distance'])]
-        return f'| {" | ".join([name, layer, title, *cells])} |'
-
     for name, layers in tables.items():
         for layer, table in layers.items():
-            lines += [row(name, layer, f'{table["reference"]} : {domain}', pair) for domain, pair in table['pairs'].items()]
-            lines.append(row(name, layer, f'null line: two halves of {table["reference"]}', table['null']))
+            for domain, pair in table['pairs'].items():
+                cells = [number(pair['mmd2']), number(pair['p']), f'{100 * pair["accuracy"]:.1f}', number(pair['proxy_distance'])]
+                lines.append(f'| {name} | {layer} | {table["reference"]} : {domain} | {" | ".join(cells)} |')
+            null = table['null']
+            low, high = null['mmd2_range']
+            accuracy = ' to '.join(f'{100 * value:.0f}' for value in null['accuracy_range'])
+            halves = f'null line: halves of {table["reference"]}'
+            lines.append(f'| {name} | {layer} | {halves} | {number(low)} to {number(high)} | | {accuracy} | |')
             all_of = f'{100 * table["accuracy"]:.1f} (chance {100 * table["chance"]:.1f})'
             lines.append(f'| {name} | {layer} | all domains | | | {all_of} | |')
     lines += [
         '',
-        'MMD² is unbiased: about 0, of either sign, for equal distributions. Accuracies are balanced and cross-validated.',
+        'MMD² is unbiased: about 0, of either sign, for equal distributions. It saturates where domains hardly overlap.',
     ]
+    lines += ['Accuracies are balanced and cross-validated. Null lines are ranges over random halves.']
+    if protocol['unit'] == IMAGES:
+        lines += ['**Images count one by one: p assumes that they are independent, which frames of a video are not.**']
     lines += ['', '| protocol | |', '|---|---|']
     for key, value in protocol.items():
         text = '; '.join(f'{name}: {item}' for name, item in value.items()) if isinstance(value, dict) else value
