@@ -1,4 +1,4 @@
-"""Whether the files that a config names exist and its schedule keeps to its learning rates: asked before anything is built."""
+"""Whether the files that a config names exist and its schedule keeps to its rates: asked before anything is built."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from mmengine.config import Config, ConfigDict
 
+from mmseg_dafm.models.adapters.config_check import check_adapter_config
 from mmseg_dafm.models.domain.embedding_file import embed_command
 from mmseg_dafm.optim.schedule_check import check_rates
 from mmseg_dafm.run_config import for_each_dataset
@@ -24,13 +25,14 @@ class Missing(NamedTuple):
 
 
 def check_config(cfg: Config, dataloaders: Sequence[str] = DATALOADERS) -> None:
-    """Raise if `missing_files` finds anything, or `check_rates` for a config that is to train.
+    """Raise if `missing_files` finds anything, or `check_adapter_config` or `check_rates` for a config that is to train.
 
     Raises:
         FileNotFoundError: With one line per missing file or folder.
-        ValueError: As `check_rates`.
+        ValueError: As `check_adapter_config` and `check_rates`.
     """
     if 'train_dataloader' in dataloaders:
+        check_adapter_config(cfg)
         check_rates(cfg)
     problems = list(missing_files(cfg, dataloaders))
     if problems:

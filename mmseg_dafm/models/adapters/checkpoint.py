@@ -30,7 +30,8 @@ def check_adapter_state(own: Mapping[str, Tensor], loaded: Mapping[str, Tensor],
     other = (own.keys() - {FACTOR}) ^ (loaded.keys() - {FACTOR}) | (loaded.keys() - own.keys())
     if loaded and other:
         raise ValueError(
-            f'the checkpoint has another adapter ({prefix}{min(other)} and others differ) than this backbone with {what}: {REMEDY}'
+            f'the checkpoint has another adapter ({prefix}{min(other)} and others differ) than this backbone with {what}: '
+            f'{REMEDY}'
         )
     for key, value in loaded.items():
         if value.shape != own[key].shape:
