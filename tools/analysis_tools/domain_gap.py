@@ -115,10 +115,7 @@ def to_markdown(tables: dict, protocol: dict) -> str:
             lines.append(f'| {name} | {layer} | {halves} | {number(low)} to {number(high)} | | {accuracy} | |')
             all_of = f'{100 * table["accuracy"]:.1f} (chance {100 * table["chance"]:.1f})'
             lines.append(f'| {name} | {layer} | all domains | | | {all_of} | |')
-    lines += [
-        '',
-        'MMD² is unbiased: about 0, of either sign, for equal distributions. It saturates where domains hardly overlap.',
-    ]
+    lines += ['', 'MMD² is unbiased: about 0, of either sign, for equal distributions; it saturates where they hardly overlap.']
     lines += ['Accuracies are balanced and cross-validated. Null lines are ranges over random halves.']
     if protocol['unit'] == IMAGES:
         lines += ['**Images count one by one: p assumes that they are independent, which frames of a video are not.**']
