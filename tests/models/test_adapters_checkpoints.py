@@ -1,6 +1,7 @@
-"""Checkpoints of adapters of another size or factor are refused through mmengine too, which only logs what does not fit."""
+"""Adapters in runs: checkpoints of another size or factor are refused, which mmengine would only log; resume; two processes."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from mmseg.registry import MODELS
 
 from mmseg_dafm.models.adapters.checkpoint import check_adapter_state
 from tests.models.vfm_families import build, segmentor
+from tests.processes import run_ranks
 from tests.runs.common import SIZE, run, tiny_config
 
 # what wrote the checkpoint, what reads it, and the sentence
@@ -98,3 +100,14 @@ def test_a_run_with_an_adapter_resumes_to_the_bit(adapter, tmp_path):
     # the second half trained the adapter and left the ViT alone
     assert any('adapter.' in key or '.lora_' in key for key in moved)
     assert not any(key.startswith('backbone.timm_model') and '.lora_' not in key for key in moved)
+
+
+@pytest.mark.slow
+def test_two_processes_train_adapters_without_find_unused_parameters_and_end_alike(tmp_path):
+    run_ranks(Path(__file__).with_name('adapter_ranks.py'), tmp_path, [tmp_path / '{rank}.pth'])
+    ranks = [torch.load(tmp_path / f'{rank}.pth', weights_only=True) for rank in range(2)]
+    for kind in ('Rein', 'VQT'):
+        one, other = (rank[kind] for rank in ranks)
+        assert not torch.equal(one['image'], other['image'])
+        assert [name for name, value in one['weights'].items() if not torch.equal(value, other['weights'][name])] == []
+        assert [name for name, value in one['start'].items() if torch.equal(value, one['weights'][name])] == []

@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from mmseg.registry import MODELS
 from torch import nn
 
+from mmseg_dafm.models.adapters.adapter import is_adapter_key
 from mmseg_dafm.models.backbones.latents import KINDS
 from tests.models_common import CLIP, DOMAINS, UNET, VAE
 
@@ -29,13 +30,19 @@ OF_FISHERTUNE = {
     *(f'fishertune/cityscapes/{name}_cityscapes.py' for name in ('eva02_l_fishertune', 'mae_l_full', 'dinov2_l_freeze')),
     'fishertune/ablations/eva02_l_random_q_cityscapes.py',
 }
-ON_TINY_DATA = [
+KINDS_OF_BASELINE = ('lora', 'vpt', 'adaptformer', 'vqt', 'rein', 'linear', 'childtune_d', 'childtune_f')
+BASELINES = [f'baselines/adapters/dinov2_l_{kind}_gtav.py' for kind in KINDS_OF_BASELINE]
+ON_TINY_DATA = BASELINES + [
     name for name in CONFIGS if not name.startswith(ELSEWHERE) and (not name.startswith('fishertune') or name in OF_FISHERTUNE)
 ]
 TINY_VIT = dict(embed_dim=32, depth=4, num_heads=2, out_indices=(0, 1, 2, 3), img_size=64, pretrained=False, weights=None)
 TINY_MASK2FORMER = dict(
     channels=32, num_heads=2, num_queries=8, encoder_layers=1, decoder_layers=2, encoder_ffn=32, decoder_ffn=32, num_points=64
 )
+TINY_ADAPTERS = dict(
+    LoRA=dict(rank=2), VPT=dict(tokens=4), AdaptFormer=dict(bottleneck=4), VQT=dict(tokens=4),
+    Rein=dict(tokens=TINY_MASK2FORMER['num_queries'], rank=2, query_channels=TINY_MASK2FORMER['channels']),
+)  # fmt: skip
 STEM = 'aachen_000000_00000{}'
 SIZE = (128, 256)
 
@@ -127,7 +134,11 @@ def shrink(node) -> None:
         node.update(architecture=dict(unet=UNET, vae=VAE), pretrained=None, save_frozen=True)
         node.class_embeddings = dict(provider='hash', classes=classes, dim=16)
     elif kind in ('VFMBackbone', 'MaskCLIPBackbone'):
-        node.update(TINY_VIT, **(dict(global_attn_indexes=(1, 3)) if 'samvit' in node.model_name else {}))
+        depth = TINY_VIT['depth']
+        own = dict(out_indices=(depth - 1,)) if len(node.out_indices) == 1 else {}
+        node.update({**TINY_VIT, **own}, **(dict(global_attn_indexes=(1, 3)) if 'samvit' in node.model_name else {}))
+        if node.get('adapter'):
+            node.adapter.update(TINY_ADAPTERS[node.adapter.type])
     elif kind == 'HFMask2FormerHead':
         node.update(TINY_MASK2FORMER)
     elif kind == 'ResNet':
@@ -146,7 +157,10 @@ def shrink(node) -> None:
     elif kind in ('FPNHead', 'DominoFPNHead'):
         node.update(in_channels=[16] * 4, channels=16)
     elif kind == 'FCNHead':
-        node.update(in_channels=256, channels=16)
+        # a linear probe is as wide as the ViT
+        node.update(
+            dict(in_channels=256, channels=16) if node.get('num_convs', 2) else dict.fromkeys(('in_channels', 'channels'), 32)
+        )
     elif kind == 'DepthwiseSeparableASPPHead':
         node.update(in_channels=256, channels=16, c1_in_channels=32, c1_channels=8)
     for key, value in node.items():
@@ -169,9 +183,12 @@ def prepare_deeplab(cfg: Config) -> None:
 def prepare_fishertune(cfg: Config) -> None:
     """One iteration of warm-up, scores of two images, small crops and test images."""
     for hook in cfg.get('custom_hooks', ()):
-        hook.update(warmup_iters=1, interval=1)
+        hook.update(warmup_iters=min(hook.warmup_iters, 1), interval=1)
         # a small U-Net has one transformer at level 0
-        hook.estimation = dict(images=2, bank_images=2, shift=dict(positions=['embedding']))
+        own = dict(shift=dict(positions=['embedding']))
+        if hook.estimation.get('estimator') == 'batch':
+            own = dict(estimator='batch', batch_size=2)
+        hook.estimation = dict(images=2, bank_images=2, **own)
     if cfg.model.backbone.type != 'VFMBackbone':
         # at the start of the rate's warm-up, steps are lost in rounding
         cfg.param_scheduler = [part for part in cfg.param_scheduler if part.type != 'LinearLR']
@@ -197,6 +214,24 @@ def share_changed(before: dict, after: dict) -> float:
     return changed / sum(value.numel() for value in before.values())
 
 
+def check_what_moved(kind: str, model: nn.Module, start: dict) -> None:
+    """Each baseline has trained what it is meant to train, whole, and nothing else."""
+    now = dict(model.named_parameters())
+    moved = {name for name, value in start.items() if not torch.equal(value, now[name])}
+    backbone = {name: value for name, value in start.items() if name.startswith('backbone.')}
+    adapter = {name for name in backbone if is_adapter_key(name.removeprefix('backbone.'))}
+    assert any(name.startswith('decode_head.') for name in moved)
+    if kind == 'childtune_d':
+        assert 0.045 < share_changed(backbone, now) <= 0.05
+    elif kind == 'childtune_f':
+        # Adam's first step is the rate, 1e-5, wherever the gradient was kept; decay alone moves the others far less
+        steps = torch.cat([(now[name] - value).abs().flatten() for name, value in backbone.items()])
+        assert 0.28 < float((steps > 5e-6).float().mean()) < 0.31
+    else:
+        assert moved & backbone.keys() == adapter
+        assert bool(adapter) == (kind != 'linear')
+
+
 def give_trained_backbone(cfg: Config, path: Path) -> dict:
     """Fill the backbone from a file whose batch norms have seen other data; returns its weights."""
     backbone = MODELS.build(cfg.model.backbone)
@@ -212,6 +247,8 @@ def give_trained_backbone(cfg: Config, path: Path) -> dict:
 @pytest.mark.slow
 @pytest.mark.parametrize('name', ON_TINY_DATA)
 def test_it_trains_and_validates(name, data, tmp_path, monkeypatch):
+    if 'lora' in name:
+        pytest.importorskip('peft')
     parts = dict(CITYSCAPES='cityscapes', ACDC='acdc', SYNTHETIC='synthetic', ADE20K='ade', VOC='voc')
     parts.update(GTAV='gtav', BDD100K='bdd100k', MAPILLARY='mapillary')
     for variable, part in parts.items():
@@ -224,9 +261,13 @@ def test_it_trains_and_validates(name, data, tmp_path, monkeypatch):
     source = give_trained_backbone(cfg, tmp_path / 'source.pth') if name.startswith('daft/') else {}
     cfg.work_dir, cfg.experiment_name = str(tmp_path), name.replace('/', '_').removesuffix('.py')
     cfg.visualizer.name = cfg.experiment_name
-    iterations = 2 if cfg.get('custom_hooks') and name.startswith('fishertune') else 1
-    if name.startswith('fishertune'):
+    kind = KINDS_OF_BASELINE[BASELINES.index(name)] if name in BASELINES else None
+    iterations = 2 if kind not in (None, 'childtune_f') or (cfg.get('custom_hooks') and name.startswith('fishertune')) else 1
+    if kind or name.startswith('fishertune'):
         prepare_fishertune(cfg)
+    if kind == 'childtune_f':
+        # behind LayerScale gradients are tiny; so whatever has one moves by the whole rate
+        cfg.optim_wrapper.optimizer.eps = 1e-30
     cfg.train_cfg.update(max_iters=iterations, val_interval=iterations)
     cfg.default_hooks.checkpoint.interval = iterations
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
@@ -234,12 +275,13 @@ def test_it_trains_and_validates(name, data, tmp_path, monkeypatch):
     runner = Runner.from_cfg(cfg)
     tuned = runner.model.backbone.unet if 'vpd' in name else runner.model.backbone
     start = {key: value.detach().clone() for key, value in tuned.named_parameters()} if name.startswith('fishertune') else {}
+    before = {key: value.detach().clone() for key, value in runner.model.named_parameters()} if kind else {}
     runner.train()
     assert (tmp_path / f'iter_{iterations}.pth').is_file()
     if not name.endswith(('ade20k.py', 'voc.py')):
         summary = json.loads((tmp_path / 'domain_iou.json').read_text())['summary']
         expected = {'cityscapes'} if deeplab else {'cityscapes', 'fog', 'night', 'rain', 'snow'}
-        if name.startswith('fishertune/gtav'):
+        if kind or name.startswith('fishertune/gtav'):
             expected = {'cityscapes', 'bdd100k', 'mapillary'}
         elif name.startswith('fishertune/') and 'vpd' not in name:
             expected.add('bdd100k')
@@ -249,6 +291,8 @@ def test_it_trains_and_validates(name, data, tmp_path, monkeypatch):
         method, tuned = Path(name).stem.removeprefix('deeplabv3plus_r50_').rpartition('_')[0], runner.model.backbone.state_dict()
         assert torch.equal(tuned['conv1.weight'], source['conv1.weight']) == (method == 'lp')
         assert torch.equal(tuned['bn1.running_mean'], source['bn1.running_mean']) == (method in ('lp', 'lp_ft'))
+    if kind:
+        check_what_moved(kind, runner.model, before)
     if name.startswith('fishertune'):
         share = share_changed(start, dict(tuned.named_parameters()))
         scored = 'fishertune_' in name or 'vpd' in name
