@@ -1,13 +1,13 @@
-"""Checks of data sets: every image has its label, and ten pairs are opened."""
+"""Checks of data sets: as many images as were published, every one with its label, and ten pairs that can be decoded."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from mmseg_dafm.doctor_checks import Check
 from mmseg_dafm.doctor_layouts import DATA_LAYOUTS, Layout
+from mmseg_dafm.image_files import decoded
 
 SAMPLES = 10
 
@@ -21,7 +21,7 @@ def check_data_root(name: str, root: str, required: bool = True) -> Iterator[Che
         required: Whether the exit code depends on it.
 
     Yields:
-        One check per split.
+        One check per split, and one that is not required per split without public labels whose folder is there.
 
     Raises:
         ValueError: If the name is unknown.
@@ -33,6 +33,10 @@ def check_data_root(name: str, root: str, required: bool = True) -> Iterator[Che
         filled = [layout.of(split) for layout in layouts]
         layout = next((layout for layout in filled if (folder / layout.images).is_dir()), filled[0])
         yield _check_split(f'{name} {split} in {root}', folder, layout, root, required)
+    for split in layouts[0].unlabelled:
+        layout = layouts[0].of(split)
+        if (folder / layout.images).is_dir():
+            yield _check_unlabelled(f'{name} {split} in {root}', folder, layout, root)
 
 
 def _check_split(title: str, folder: Path, layout: Layout, root: str, required: bool) -> Check:
@@ -43,16 +47,43 @@ def _check_split(title: str, folder: Path, layout: Layout, root: str, required: 
         label_dir / image.relative_to(image_dir).parent / (image.name.removesuffix(ending) + label_ending) for image in images
     ]
     pairs = [(image, label) for image, label in zip(images, labels, strict=True) if label.is_file() and image.is_file()]
-    some = pairs[:: max(len(pairs) // SAMPLES, 1)][:SAMPLES]
+    some = spread(pairs)
     problem = next(filter(None, (pair_problem(*pair, layout.size, layout.num_ids) for pair in some)), None)
-    count = layout.counts.get(layout.splits[0])
-    found = f'{len(images)} images, {len(pairs)} with labels' + (f', {len(some)} opened' if some else '')
-    complete = len(images) == count if count else bool(images)
+    complete, counted = counted_images(images, layout)
+    found = f'{counted}, {len(pairs)} with labels' + (f', {len(some)} opened' if some else '')
     good = complete and len(pairs) >= layout.share * len(images) and problem is None
+    needed = f'{needed_images(layout)} and as many labels *{label_ending} with ids 0-{layout.num_ids - 1} and 255'
+    fix = layout.fix.replace('ROOT', root)
+    return Check(title, problem or found + layout.note.replace('ROOT', root), needed, good, required, fix)
+
+
+def _check_unlabelled(title: str, folder: Path, layout: Layout, root: str) -> Check:
+    images = listed_images(folder, layout)
+    some = spread(images)
+    problem = next(filter(None, (image_problem(image, layout.size) for image in some)), None)
+    complete, counted = counted_images(images, layout)
+    found = problem or f'{counted}, {len(some)} opened'
+    fix = f'--submission needs them all: unpack the test images of the release in {root}'
+    return Check(title, found, needed_images(layout), complete and problem is None, False, fix)
+
+
+def spread(items: Sequence) -> Sequence:
+    """Ten of them, from all over."""
+    return items[:: max(len(items) // SAMPLES, 1)][:SAMPLES]
+
+
+def counted_images(images: Sequence[Path], layout: Layout) -> tuple[bool, str]:
+    """Whether there are as many images as were published, and how many there are."""
+    count = layout.counts.get(layout.splits[0])
+    complete = len(images) == count if count else bool(images)
+    return complete, f'{len(images)} images' + (f' instead of {count}' if count and not complete else '')
+
+
+def needed_images(layout: Layout) -> str:
+    """Where a split's images must be, and how many."""
     where = f'{layout.names} for {layout.images}' if layout.names else f'{layout.images}/{layout.files}'
-    number = f' ({count} images)' if count else ''
-    needed = f'{where}{number} and as many labels *{label_ending} with ids 0-{layout.num_ids - 1} and 255'
-    return Check(title, problem or found, needed, good, required, layout.fix.replace('ROOT', root))
+    count = layout.counts.get(layout.splits[0])
+    return where + (f' ({count} images)' if count else '')
 
 
 def listed_images(folder: Path, layout: Layout) -> list[Path]:
@@ -67,20 +98,36 @@ def listed_images(folder: Path, layout: Layout) -> list[Path]:
     return [image_dir / (line.removeprefix(f'{layout.images}/').removesuffix(ending) + ending) for line in lines]
 
 
-def pair_problem(image: Path, label: Path, size: tuple[int, int] | None = None, num_ids: int = 19) -> str | None:
-    """What is wrong with an image and its label: not readable, turned, of different sizes, of other ids; None if nothing is."""
+def image_problem(image: Path, size: tuple[int, int] | None = None) -> str | None:
+    """What is wrong with an image: it cannot be decoded, is turned or of another size; None if nothing is."""
     try:
-        with Image.open(image) as picture:
-            found = picture.size
-        with Image.open(label) as picture:
-            ids = np.asarray(picture)
-    except OSError as error:
-        return f'cannot be read: {error}'
+        found = decoded(image).size
+    except ValueError as error:
+        return str(error)
+    return size_problem(image, found, size)
+
+
+def size_problem(image: Path, found: tuple[int, int], size: tuple[int, int] | None) -> str | None:
+    """What is wrong with an image's width and height; None if nothing is."""
     if size is not None and found != size:
         turned = ' (turned by 90 degrees)' if found == size[::-1] else ''
         return f'{image.name} is {found[0]} x {found[1]}, expected {size[0]} x {size[1]}{turned}'
+    return None
+
+
+def pair_problem(image: Path, label: Path, size: tuple[int, int] | None = None, num_ids: int = 19) -> str | None:
+    """What is wrong with an image, as above, or with its label: of another size, of other ids or of none; None if nothing is."""
+    try:
+        found, ids = decoded(image).size, np.asarray(decoded(label))
+    except ValueError as error:
+        return str(error)
+    if problem := size_problem(image, found, size):
+        return problem
     if ids.shape != found[::-1]:
         turned = ' (turned by 90 degrees)' if ids.shape == found else ''
         return f'{label.name} has shape {ids.shape}, its image {found[::-1]}{turned}'
-    wrong = sorted({int(value) for value in np.unique(ids)} - set(range(num_ids)) - {255})
+    values = {int(value) for value in np.unique(ids)}
+    if values == {255}:
+        return f'{label.name} is 255 everywhere, so none of its pixels counts'
+    wrong = sorted(values - set(range(num_ids)) - {255})
     return f'{label.name} holds ids {wrong[:8]}' if wrong else None

@@ -20,9 +20,11 @@ class Layout(NamedTuple):
         size: width and height of every image; None where they differ.
         share: share of the images that must have a label.
         kinds: split -> kind of its labels, empty for splits that are not named.
-        counts: split -> number of its images, where a test on fewer would not be the published one.
+        counts: split -> number of its images, as published.
         names: file with the names of the split's images, a line each; None if they are all in the folder.
         num_ids: number of ids, besides 255.
+        unlabelled: splits that only a benchmark's server has the labels of; nobody must have them.
+        note: what else there is to say of a folder in this layout.
     """
 
     images: str
@@ -37,6 +39,8 @@ class Layout(NamedTuple):
     counts: Mapping[str, int] = NOTHING
     names: str | None = None
     num_ids: int = 19
+    unlabelled: tuple[str, ...] = ()
+    note: str = ''
 
     def of(self, split: str) -> 'Layout':
         """The layout of one split, its placeholders filled in."""
@@ -52,6 +56,7 @@ _CONVERT = 'then: python tools/dataset_converters'
 _BDD = 'unpack "10K Images" and "Segmentation" of bdd-data.berkeley.edu there, the archives of June 2021 or later'
 _VISTAS = f'unpack the release there, {_CONVERT}/mapillary.py ROOT --half'
 _FULL_HD = (1920, 1080)
+_CONDITIONS = ('fog', 'night', 'rain', 'snow')
 # The first layout whose images are there counts.
 DATA_LAYOUTS = {
     'cityscapes': [
@@ -59,12 +64,17 @@ DATA_LAYOUTS = {
             'leftImg8bit/{split}', '*/*_leftImg8bit.png', 'gtFine/{split}', ('_leftImg8bit.png', '_gtFine_labelTrainIds.png'),
             ('train', 'val'),
             f'unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip there, {_CONVERT}/cityscapes.py ROOT',
+            (2048, 1024), counts={'train': 2975, 'val': 500, 'test': 1525}, unlabelled=('test',),
         )
     ],
     'acdc': [
         Layout(
-            'rgb_anon', '*/{split}/*/*_rgb_anon.png', 'gt', ('_rgb_anon.png', '_gt_labelTrainIds.png'), ('val',),
-            'unpack rgb_anon_trainvaltest.zip and gt_trainval.zip there',
+            'rgb_anon/{split}', '*/*_rgb_anon.png', 'gt/{split}', ('_rgb_anon.png', '_gt_labelTrainIds.png'),
+            tuple(f'{condition}/val' for condition in _CONDITIONS),
+            'unpack rgb_anon_trainvaltest.zip and gt_trainval.zip there', _FULL_HD,
+            counts={'fog/val': 100, 'night/val': 106, 'rain/val': 100, 'snow/val': 100}
+            | {f'{condition}/test': 500 for condition in _CONDITIONS},
+            unlabelled=tuple(f'{condition}/test' for condition in _CONDITIONS),
         )
     ],
     'gtav': [
@@ -72,22 +82,36 @@ DATA_LAYOUTS = {
             'images', '*.png', 'labels', ('.png', '_labelTrainIds.png'), ('train',),
             f'unpack all parts of the release there, {_CONVERT}/gtav.py ROOT',
             # a few of the release's labels are not of their image's size
-            share=0.99,
+            share=0.99, counts={'train': 24966},
         )
     ],
     'synthia': [
         Layout(
             'RGB', '*.png', 'GT/LABELS', ('.png', '_labelTrainIds.png'), ('train',),
-            f'unpack SYNTHIA-RAND-CITYSCAPES there, {_CONVERT}/synthia.py ROOT', (1280, 760),
+            f'unpack SYNTHIA-RAND-CITYSCAPES there, {_CONVERT}/synthia.py ROOT', (1280, 760), counts={'train': 9400},
         )
     ],
     'bdd100k': [
-        Layout('images/10k/{split}', '*.jpg', 'labels/sem_seg/masks/{split}', ('.jpg', '.png'), ('val',), _BDD, (1280, 720)),
-        Layout('seg/images/{split}', '*.jpg', 'seg/labels/{split}', ('.jpg', '_train_id.png'), ('val',), _BDD, (1280, 720)),
+        Layout(
+            'images/10k/{split}', '*.jpg', 'labels/sem_seg/masks/{split}', ('.jpg', '.png'), ('val',), _BDD, (1280, 720),
+            counts={'val': 1000},
+        ),
+        Layout(
+            'seg/images/{split}', '*.jpg', 'seg/labels/{split}', ('.jpg', '_train_id.png'), ('val',), _BDD, (1280, 720),
+            counts={'val': 1000},
+        ),
     ],
     'mapillary': [
-        Layout('half/{split}/images', '*.jpg', 'half/{split}/train_ids', ('.jpg', '.png'), ('validation',), _VISTAS),
-        Layout('{split}/images', '*.jpg', '{split}/train_ids', ('.jpg', '.png'), ('validation',), _VISTAS),
+        Layout(
+            'half/{split}/images', '*.jpg', 'half/{split}/train_ids', ('.jpg', '.png'), ('validation',), _VISTAS,
+            counts={'validation': 2000},
+        ),
+        Layout(
+            '{split}/images', '*.jpg', '{split}/train_ids', ('.jpg', '.png'), ('validation',), _VISTAS,
+            counts={'validation': 2000},
+            note='; at full size only, and --targets mapillary takes half/: '
+            'run python tools/dataset_converters/mapillary.py ROOT --half for it',
+        ),
     ],
     'foggy_zurich': [
         Layout(
@@ -106,7 +130,7 @@ DATA_LAYOUTS = {
     'dark_zurich': [
         Layout(
             'rgb_anon/{split}/night', '*/*_rgb_anon.png', 'gt/{split}/night', ('_rgb_anon.png', '_gt_labelTrainIds.png'),
-            ('val',), 'unpack Dark_Zurich_val_anon.zip there', _FULL_HD, counts={'val': 50},
+            ('val',), 'unpack Dark_Zurich_val_anon.zip there', _FULL_HD, counts={'val': 50, 'test': 151}, unlabelled=('test',),
         )
     ],
     'nighttime_driving': [

@@ -8,9 +8,7 @@ import cv2
 import numpy as np
 
 from mmseg_dafm.files import replacing
-
-# What every whole PNG file ends with; OpenCV reads half a file without complaint and fills the rest with black.
-PNG_END = b'IEND\xaeB`\x82'
+from mmseg_dafm.image_files import PNG_END
 
 
 def cache_path(folder: str | Path, image: np.ndarray, *parts: object) -> Path:

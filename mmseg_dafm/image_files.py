@@ -1,0 +1,33 @@
+"""Whether image files are whole: decoding that names the file, and a quick look at the end of a PNG."""
+
+import os
+from pathlib import Path
+
+from PIL import Image
+
+# What every whole PNG file ends with; OpenCV reads half a file without complaint and fills the rest with black.
+PNG_END = b'IEND\xaeB`\x82'
+
+
+def decoded(path: str | os.PathLike) -> Image.Image:
+    """Open an image and decode all of its pixels, in the mode of the file and without its EXIF rotation.
+
+    Raises:
+        ValueError: the file is missing, cut off or no image; the sentence names it.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    # SyntaxError is what Pillow says of a damaged PNG
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f'{path} cannot be read ({type(error).__name__}: {error}): restore the file') from None
+
+
+def is_whole_png(path: Path) -> bool:
+    """Whether a file is there and ends as a PNG does; one that was cut off while it was written or copied does not."""
+    if not path.is_file() or path.stat().st_size < len(PNG_END):
+        return False
+    with path.open('rb') as file:
+        file.seek(-len(PNG_END), os.SEEK_END)
+        return file.read() == PNG_END
