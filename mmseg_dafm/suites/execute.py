@@ -3,9 +3,10 @@
 import time
 from pathlib import Path
 
+from mmseg_dafm.suites.checkpoints import mend_checkpoints
 from mmseg_dafm.suites.commands import commands, config_options
 from mmseg_dafm.suites.plan import Cell, folder_of, output_of
-from mmseg_dafm.suites.run_config import read_config, run_hash
+from mmseg_dafm.suites.run_config import batch_size, read_config, run_hash
 from mmseg_dafm.suites.state import DONE, STARTED, locked, read_json, state, write_json
 from mmseg_dafm.suites.suite_file import Suite
 from mmseg_dafm.tool_runs import checked_out_commit, run_tool
@@ -43,13 +44,21 @@ def execute(suite: Suite, cell: Cell, out: Path, devices: str | None = None, pro
         if found == 'done':
             return True
         record = dict(run=cell.run, seed=cell.seed, hash=run_hash(suite, run))
-        before = (read_json(folder / STARTED) or {}).get('minutes', 0)
+        started = read_json(folder / STARTED) or {}
+        before = started.get('minutes', 0)
+        if found == 'trained':
+            record.update((key, started[key]) for key in ('trained', 'processes', 'batch_size') if key in started)
+        elif run.kind == 'config':
+            record.update(processes=processes, batch_size=batch_size(read_config(suite, run).content, processes))
+            mend_checkpoints(folder)
         begin = time.time()
         write_json(folder / STARTED, dict(record, minutes=before))
         variables = {} if devices is None else {'CUDA_VISIBLE_DEVICES': devices}
         for script, *arguments in commands(suite, cell, out, processes)[1 if found == 'trained' else 0 :]:
             several = processes if run.kind == 'config' else 1
             run_tool(script, arguments, folder / 'stdout.txt', variables, several, keep=(lock,))
+            if script == 'train.py':
+                record['trained'] = True
             # of a run that is cut off later, so that its time is not lost
             write_json(folder / STARTED, dict(record, minutes=before + (time.time() - begin) / 60))
         output = output_of(suite, cell, out)

@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -66,6 +67,18 @@ def read_config(suite: Suite, run: Run) -> RunConfig:
         if isinstance(loop.get(key), int):
             return RunConfig(file, loop[key], f'{stem}_{loop[key]}.pth', content)
     raise ValueError(f'{where}: {run.config} gives neither train_cfg.max_iters nor max_epochs: add one.')
+
+
+def batch_size(content: Mapping, processes: int) -> int | None:
+    """Images behind one step of the optimizer, over all processes; None for a config that does not say.
+
+    Args:
+        content: Of the config.
+        processes: Of the training, each with a batch of its own.
+    """
+    images = (content.get('train_dataloader') or {}).get('batch_size')
+    steps = (content.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    return images * steps * processes if isinstance(images, int) and isinstance(steps, int) else None
 
 
 def run_hash(suite: Suite, run: Run) -> str:

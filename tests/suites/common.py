@@ -7,6 +7,7 @@ CONFIG = """
 model = dict(type='EncoderDecoder', backbone=dict(depth=18, init_cfg=dict(checkpoint='old/place/weights.pth')))
 data = dict(data_root='here')
 hooks = [dict(type='X')]
+train_dataloader = dict(batch_size=4)
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=20)
 """
 

@@ -101,6 +101,7 @@ def test_a_training_that_is_finished_is_not_repeated_for_its_test(trainings, tmp
     assert calls == [('train.py', 2), ('test.py', 2), ('test.py', 2)]
     done = json.loads((tmp_path / 'a_seed0/done.json').read_text())
     assert (done['checkpoint'], done['options']) == ('iter_20.pth', ['randomness.seed=0'])
+    assert (done['processes'], done['batch_size']) == (2, 8)
 
 
 def test_a_lock_keeps_others_out_until_it_is_given_back(tmp_path):
