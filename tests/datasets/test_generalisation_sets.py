@@ -59,7 +59,43 @@ def test_labels_of_another_set_are_refused_and_leave_nothing_behind(tmp_path):
     with pytest.raises(ValueError, match='has the mode RGB, expected ids in one channel'):
         convert(job, gtav_table())
     (tmp_path / 'labels/a.png').unlink()
-    assert convert(job, gtav_table()).endswith('labels/a.png does not exist')
+    left_out = convert(job, gtav_table())
+    assert left_out.reason.endswith('labels/a.png does not exist')
+    assert not left_out.of_other_size
+
+
+def cut_off(path, kept=0.6):
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+
+
+def test_a_broken_label_is_named(run, gtav):
+    for content in (b'', b'no image'):
+        (gtav / 'labels/00002.png').write_bytes(content)
+        done = run('gtav', gtav)
+        assert done.returncode == 1
+        assert f'error: {gtav}/labels/00002.png cannot be read' in done.stderr
+    write(gtav / 'labels/00002.png', np.random.default_rng(0).integers(0, 35, (12, 20), np.uint8))
+    cut_off(gtav / 'labels/00002.png')
+    assert f'error: {gtav}/labels/00002.png cannot be read (OSError: ' in run('gtav', gtav).stderr
+    assert not (gtav / 'labels/00002_labelTrainIds.png').exists()
+
+
+def test_labels_that_are_not_there_fail_the_run(run, gtav):
+    (gtav / 'labels/00001.png').unlink()
+    done = run('gtav', gtav)
+    assert done.returncode == 1
+    assert '1 of 3 images have labels' in done.stdout, 'what is there is converted'
+    reason = f'{gtav}/labels/00001.png does not exist'
+    assert done.stderr == f'error: 1 labels were left out, the first because {reason}: complete the release and run again.'
+
+
+@pytest.mark.parametrize('name', ['gtav', 'vistas'])
+def test_no_thread(run, request, name):
+    folder = request.getfixturevalue(name)
+    done = run('mapillary' if name == 'vistas' else name, folder, '--threads', 0)
+    assert done.stderr == 'error: --threads must be 1 or more, got 0.'
+    assert not list(folder.rglob('train_ids*'))
 
 
 LAYOUTS = {
@@ -150,6 +186,23 @@ def test_mapillary_goes_on_where_it_stopped_and_keeps_to_one_mapping(run, vistas
     assert other.returncode == 1
     assert 'was begun with --mapping rein' in other.stderr
     assert list(folder.rglob('*.tmp*')) == []
+
+
+def test_vistas_with_labels_left_out_fails(run, vistas):
+    (vistas / 'validation/v1.2/labels/x.png').unlink()
+    write(vistas / 'validation/v1.2/labels/y.png', ids(66, 20, 12))
+    done = run('mapillary', vistas)
+    assert done.returncode == 1
+    assert '0 of 2 images of validation have labels' in done.stdout
+    assert done.stderr.startswith('error: 2 labels were left out, the first because ')
+    assert 'x.png does not exist: complete the release' in done.stderr
+
+
+def test_a_broken_image_of_vistas_is_named(run, vistas):
+    cut_off(vistas / 'validation/images/y.jpg', 0.9)
+    done = run('mapillary', vistas, '--half')
+    assert f'error: {vistas}/validation/images/y.jpg cannot be read' in done.stderr
+    assert not (vistas / 'half/validation/images/y.jpg').exists()
 
 
 def test_labels_of_vistas_2_are_refused(run, vistas):

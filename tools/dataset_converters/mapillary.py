@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmseg_dafm.datasets.label_files import LabelJob, convert_all
+from mmseg_dafm.datasets.label_files import LabelJob, check_complete, check_threads, convert_all, print_left_out
 from mmseg_dafm.datasets.mapillary import SPLITS
 from mmseg_dafm.datasets.nineteen_classes import MAPILLARY_MAPPINGS, MAPILLARY_NUM_IDS, mapillary_names, mapillary_table
 from mmseg_dafm.files import replacing
@@ -73,15 +73,18 @@ def check_mapping(folder: Path, mapping: str) -> None:
 def main() -> None:
     args = parse_args()
     try:
+        check_threads(args.threads)
         check_names(args.root)
+        all_left_out = []
         for split in args.splits:
             jobs = jobs_of(args.root, split, args.half)
             check_mapping(jobs[0].target.parent.parent, args.mapping)
             left_out = convert_all(jobs, mapillary_table(args.mapping), split, args.threads, print)
-            for reason in left_out:
-                print(f'left out: {reason}')
+            print_left_out(left_out)
+            all_left_out += left_out
             done = f'{len(jobs) - len(left_out)} of {len(jobs)}'
             print(f'{done} images of {split} have labels in 19 classes in {jobs[0].target.parent}')
+        check_complete(all_left_out)
     except (ValueError, OSError) as error:
         raise SystemExit(f'error: {error}') from None
 
