@@ -16,11 +16,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
-from mmseg.registry import RUNNERS
+from mmseg.registry import DATASETS, RUNNERS
 
 from mmseg_dafm import run_config
 from mmseg_dafm.config_check import check_config
 from mmseg_dafm.datasets.submission import SERVERS, check_images, pack
+from mmseg_dafm.datasets.target_options import apply_options, split_options
 from mmseg_dafm.datasets.targets import GROUPS, TARGETS, select_targets, select_test_split
 
 
@@ -56,8 +57,9 @@ def prepare(args: argparse.Namespace) -> Config:
             raise SystemExit(f'error: {name} {path} does not exist')
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+    selection = '--targets' if args.targets else '--submission' if args.submission else None
+    options, late = split_options(args.cfg_options or {}) if selection else (args.cfg_options or {}, {})
+    cfg.merge_from_dict(options)
     cfg.load_from = args.checkpoint
     try:
         run_config.set_work_dir(cfg, args.config, args.work_dir)
@@ -66,6 +68,8 @@ def prepare(args: argparse.Namespace) -> Config:
             select_targets(cfg, args.targets)
         if args.submission:
             select_test_split(cfg, args.submission[0], prediction_folder(args.submission[1]))
+        if selection:
+            apply_options(cfg, late, selection)
         if args.show or args.show_dir:
             run_config.enable_drawing(cfg, args.show, args.show_dir, args.wait_time)
         if args.tta:
@@ -85,28 +89,42 @@ def prediction_folder(archive: str) -> str:
     return f'{archive}.predictions'
 
 
-def submit(runner: Runner, name: str, archive: str) -> None:
-    """Predict a test split and pack it; an incomplete split ends the program before the test."""
-    dataset = runner.test_loop.dataloader.dataset
+def images_of_split(runner: Runner, name: str) -> list[str]:
+    """The images of a test split, before the test loop makes the folder of the predictions; an incomplete split is refused."""
+    dataset = DATASETS.build(runner.cfg.test_dataloader.dataset)
     images = [dataset.get_data_info(index)['img_path'] for index in range(len(dataset))]
+    check_images(images, SERVERS[name])
+    return images
+
+
+def submit(runner: Runner, images: list[str], name: str, archive: str) -> None:
+    """Predict a test split and pack it."""
+    runner.test()
+    if not is_main_process():
+        return
     try:
-        check_images(images, SERVERS[name])
-        runner.test()
-        if is_main_process():
-            pack(prediction_folder(archive), images, SERVERS[name], archive, runner.logger.info)
-            shutil.rmtree(prediction_folder(archive))
-            runner.logger.info(f'{archive} is ready for the server of {name}')
+        pack(prediction_folder(archive), images, SERVERS[name], archive, runner.logger.info)
     except ValueError as error:
         raise SystemExit(f'error: {error}') from None
+    shutil.rmtree(prediction_folder(archive))
+    runner.logger.info(f'{archive} is ready for the server of {name}')
 
 
 def main() -> None:
     args = parse_args()
     cfg = prepare(args)
     run_config.join_processes(cfg)
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    images = []
+    try:
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        if args.submission:
+            images = images_of_split(runner, args.submission[0])
+        # asking for the loop builds the data sets and the evaluator
+        _ = runner.test_loop
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f'error: {error}') from None
     if args.submission:
-        submit(runner, *args.submission)
+        submit(runner, images, *args.submission)
     else:
         runner.test()
 

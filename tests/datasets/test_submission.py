@@ -161,6 +161,21 @@ def test_bad_requests_end_in_one_sentence(tool, tmp_path, monkeypatch, arguments
         tool(*arguments)
     assert len(str(info.value).splitlines()) == 1
     assert not list(tmp_path.rglob('*.zip'))
+    assert not (tmp_path / 'out.zip.predictions').exists()
+
+
+def test_missing_labels_are_one_sentence_and_an_option_leaves_them_out(tool, tmp_path, monkeypatch):
+    monkeypatch.setenv('BDD100K_ROOT', str(tmp_path / 'bdd'))
+    for name in 'ab':
+        write(tmp_path / f'bdd/images/10k/val/{name}.jpg', picture())
+    write(tmp_path / 'bdd/labels/sem_seg/masks/val/a.png', np.zeros((12, 20), np.uint8))
+    with pytest.raises(SystemExit, match=r'^error: TaggedBDD100KDataset: 1 of 2 images have no label file, ') as info:
+        tool('--targets', 'bdd100k')
+    assert len(str(info.value).splitlines()) == 1
+    with pytest.raises(SystemExit, match='^error: --cfg-options test_dataloader.dataset.typo: --targets tests with'):
+        tool('--targets', 'bdd100k', '--cfg-options', 'test_dataloader.dataset.typo=1')
+    tool('--targets', 'bdd100k', '--cfg-options', 'test_dataloader.dataset.drop_unlabelled=True')
+    assert 'bdd100k' in (tmp_path / 'domain_iou_tiny.csv').read_text()
 
 
 def test_targets_are_scored_in_one_run(tool, tmp_path):
