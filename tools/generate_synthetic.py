@@ -16,12 +16,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from mmseg_dafm.data_roots import data_root
+from mmseg_dafm.image_files import is_whole_png
 from mmseg_dafm.progress import track
 from mmseg_dafm.synthesis.contact_sheet import draw_sheet
 from mmseg_dafm.synthesis.control_image import PALETTES
-from mmseg_dafm.synthesis.controlnet_models import DTYPES, check_models, load_pipeline
+from mmseg_dafm.synthesis.controlnet_models import DTYPES, check_device, check_models, load_pipeline
 from mmseg_dafm.synthesis.generate import Settings, generate
-from mmseg_dafm.synthesis.imported_images import import_images, match_images
+from mmseg_dafm.synthesis.imported_images import check_images, import_images, match_images
 from mmseg_dafm.synthesis.layouts import CITYSCAPES_PATTERN, Layout, check_labels, find_layouts
 from mmseg_dafm.synthesis.manifest import claim
 from mmseg_dafm.synthesis.plan import plan
@@ -76,11 +77,12 @@ def make(args: argparse.Namespace, layouts: list[Layout]) -> None:
     )  # fmt: skip
     if args.batch_size < 1:
         raise ValueError(f'--batch-size must be 1 or more, got {args.batch_size}.')
+    check_device(device)
     scenes = chosen_scenes(args.domains, args.prompts)
     jobs = plan(layouts, list(scenes), args.out, args.rank, args.world_size, args.domains_per_layout)
     for domain in sorted({job.domain for job in jobs}):
         claim(args.out / domain, settings.manifest(domain, scenes[domain]))
-    missing = [job for job in jobs if not job.target.is_file()]
+    missing = [job for job in jobs if not is_whole_png(job.target)]
     name = f'rank {args.rank} of {args.world_size}: ' if args.world_size > 1 else ''
     print(f'{name}{len(missing)} of {len(jobs)} images are missing', flush=True)
     if missing:
@@ -100,6 +102,7 @@ def take_over(args: argparse.Namespace, layouts: list[Layout]) -> None:
         )
     (domain,) = chosen_scenes(args.domains, [f'{args.domains[0]}=imported'])
     found, others = match_images(args.source, layouts)
+    check_images(found, print)
     claim(args.out / domain, {'domain': domain, 'imported_from': str(args.source)})
     for _ in track(import_images(found, args.out, domain, args.link), len(found), 'images', print):
         pass

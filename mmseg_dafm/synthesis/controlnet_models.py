@@ -9,6 +9,22 @@ from diffusers import ControlNetModel, DDIMScheduler, StableDiffusionControlNetP
 DTYPES = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
 
 
+def check_device(device: str) -> None:
+    """Refuse a device that torch cannot compute on here.
+
+    Raises:
+        ValueError: its name is unknown, or it is not there.
+    """
+    try:
+        torch.zeros(1, device=device)
+    # AssertionError is what a torch without CUDA says
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f'--device {device} cannot be used ({reason}): give cpu, cuda or cuda:N of a GPU that is there.'
+        ) from None
+
+
 def check_models(pretrained: str, controlnet: str) -> None:
     """Read the two models' small configuration files, and nothing else, to see whether they are there and go together.
 

@@ -2,16 +2,21 @@
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from PIL import Image
 
 from mmseg_dafm.files import replacing
+from mmseg_dafm.image_files import decoded, is_whole_png
+from mmseg_dafm.progress import track
 from mmseg_dafm.synthesis.layouts import Layout, check_shape
 from mmseg_dafm.synthesis.plan import target_of
 
 ENDINGS = ('.png', '.jpg', '.jpeg')
+# Damaged images that a message names.
+NAMED = 5
 
 
 def layout_of(name: str, layouts: Mapping[str, Layout]) -> Layout | None:
@@ -37,8 +42,7 @@ def match_images(folder: Path, layouts: Sequence[Layout]) -> tuple[dict[Layout, 
         Layout -> image, and the images that belong to no layout.
 
     Raises:
-        ValueError: the folder is missing, no image belongs to a layout, two belong to the same, or an image is not in the
-            proportion of its label.
+        ValueError: the folder is missing, no image belongs to a layout, or two belong to the same.
     """
     if not folder.is_dir():
         raise ValueError(f'--import {folder}: there is no such folder; give the folder of the images of one domain.')
@@ -62,14 +66,40 @@ def match_images(folder: Path, layouts: Sequence[Layout]) -> tuple[dict[Layout, 
             f'--import {folder}: none of its {len(files)} images (such as {[path.name for path in files[:2]]}) begins with the '
             f'stem of one of the {len(layouts)} layouts (such as {layouts[0].stem}); check the folder, --labels and --pattern.'
         )
-    for layout, path in found.items():
-        with Image.open(path) as image:
-            check_shape(path, image.size[::-1], layout.path)
     return found, others
 
 
+def check_images(found: Mapping[Layout, Path], say: Callable[[str], None], threads: int = 4) -> None:
+    """Decode the images before the first is taken over.
+
+    Args:
+        found: layout -> image.
+        say: takes a line of progress.
+        threads: images decoded at a time.
+
+    Raises:
+        ValueError: images cannot be decoded, or one is not in the proportion of its label.
+    """
+
+    def broken(item: tuple[Layout, Path]) -> Path | None:
+        layout, path = item
+        try:
+            size = decoded(path).size
+        except ValueError:
+            return path
+        check_shape(path, size[::-1], layout.path)
+        return None
+
+    with ThreadPoolExecutor(threads) as pool:
+        results = track(pool.map(broken, found.items()), len(found), 'images checked', say)
+        bad = [path for path in results if path is not None]
+    if bad:
+        names = ', '.join(map(str, bad[:NAMED])) + (f' and {len(bad) - NAMED} more' if len(bad) > NAMED else '')
+        raise ValueError(f'--import: {len(bad)} of {len(found)} images cannot be decoded: make or copy {names} again.')
+
+
 def import_images(found: Mapping[Layout, Path], out: Path, domain: str, link: bool = False) -> Iterator[Path]:
-    """Put images where RealSyntheticMix looks for them; what is there already stays.
+    """Put images where RealSyntheticMix looks for them; what is there already and whole stays.
 
     Args:
         found: layout -> image.
@@ -82,7 +112,7 @@ def import_images(found: Mapping[Layout, Path], out: Path, domain: str, link: bo
     """
     for layout, source in found.items():
         target = target_of(out, domain, layout)
-        if not target.is_file():
+        if not is_whole_png(target):
             with replacing(target) as path:
                 if source.suffix.lower() != '.png':
                     with Image.open(source) as image:

@@ -7,6 +7,8 @@ from pathlib import Path
 from mmseg_dafm.files import replacing
 
 NAME = 'manifest.json'
+# Entries that may be folders; one folder has many names.
+SOURCES = ('pretrained', 'controlnet', 'imported_from')
 
 
 def read_manifest(folder: Path) -> dict | None:
@@ -27,6 +29,12 @@ def read_manifest(folder: Path) -> dict | None:
     return manifest
 
 
+def with_full_paths(manifest: dict) -> dict:
+    """A manifest whose local folders are absolute, without links; hub ids stay."""
+    folders = {key: manifest[key] for key in SOURCES if isinstance(manifest.get(key), str) and Path(manifest[key]).is_dir()}
+    return manifest | {key: str(Path(folder).resolve()) for key, folder in folders.items()}
+
+
 def claim(folder: Path, manifest: Mapping) -> None:
     """Record what the images of a domain are made with, and refuse a folder whose images were made otherwise.
 
@@ -39,7 +47,7 @@ def claim(folder: Path, manifest: Mapping) -> None:
     Raises:
         ValueError: the folder holds images with another manifest or with none, or cannot be written.
     """
-    manifest = json.loads(json.dumps(manifest))
+    manifest = with_full_paths(json.loads(json.dumps(manifest)))
     if any(folder.glob('**/*.png')):
         begun = read_manifest(folder)
         if begun is None:
@@ -47,6 +55,7 @@ def claim(folder: Path, manifest: Mapping) -> None:
                 f'{folder} holds images but no {NAME}, so nobody knows how they were made: choose another --out, or take them '
                 f'over from elsewhere with --import.'
             )
+        begun = with_full_paths(begun)
         keys = [key for key in sorted({*begun, *manifest}) if begun.get(key) != manifest.get(key)]
         if keys:
             then = ', '.join(f'{key} = {begun.get(key)!r} (now {manifest.get(key)!r})' for key in keys)

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from diffusers import ControlNetModel, DDIMScheduler
+from diffusers import ControlNetModel, DDIMScheduler, StableDiffusionControlNetPipeline
 from mmseg.registry import DATASETS
 from PIL import Image
 
@@ -121,10 +121,41 @@ def test_own_prompt_and_sheet(tool, tmp_path):
         assert sheet.width > 1.3 * one_column
 
 
+@pytest.mark.parametrize('damage', [lambda content: b'', lambda content: content[: len(content) // 2]])
+def test_resume_makes_damaged_images_again(tool, tmp_path, capsys, damage):
+    out = tmp_path / 'out'
+    tool(out, '--domains', 'night', '--limit', 2)
+    before = pictures(out)
+    name = next(iter(before))
+    (out / name).write_bytes(damage(before[name]))
+    capsys.readouterr()
+    tool(out, '--domains', 'night', '--limit', 2)
+    assert '1 of 2 images are missing' in capsys.readouterr().out
+    assert pictures(out) == before
+
+
+def test_negative_prompt_reaches_the_pipeline(tool, tmp_path, monkeypatch):
+    seen = []
+    original = StableDiffusionControlNetPipeline.__call__
+
+    def listen(self, **options):
+        seen.append(options['negative_prompt'])
+        return original(self, **options)
+
+    monkeypatch.setattr(StableDiffusionControlNetPipeline, '__call__', listen)
+    tool(tmp_path / 'out', '--domains', 'night', '--limit', 2, '--batch-size', 2, '--negative-prompt', 'a blurred painting')
+    assert seen == [['a blurred painting'] * 2]
+    assert json.loads((tmp_path / 'out/night/manifest.json').read_text())['negative_prompt'] == 'a blurred painting'
+
+
 def test_image_depends_on_control_words_and_seed(pipeline):
     image = draw(pipeline)
     np.testing.assert_array_equal(draw(pipeline), image)
-    for change in (dict(control=200), dict(words='foggy scene'), dict(seed=1), dict(control_scale=0.1), dict(steps=3)):
+    changes = (
+        dict(control=200), dict(words='foggy scene'), dict(seed=1), dict(control_scale=0.1), dict(steps=3),
+        dict(negative_prompt='foggy scene'),
+    )  # fmt: skip
+    for change in changes:
         assert (draw(pipeline, **change) != image).mean() > 0.1, change
     np.testing.assert_array_equal(draw(pipeline, control=200, control_scale=0.0), draw(pipeline, control_scale=0.0))
 

@@ -36,6 +36,8 @@ def _no_model(monkeypatch):
         (['--guidance', 0.5], r'--guidance must be 1 or more, got 0\.5'),
         (['--control-scale', -1], r'--control-scale must be 0 or more, got -1'),
         (['--batch-size', 0], r'--batch-size must be 1 or more, got 0'),
+        (['--device', 'gpu'], r'--device gpu cannot be used \(.*\): give cpu, cuda or cuda:N of a GPU that is there\.$'),
+        (['--device', 'cuda:99'], r'--device cuda:99 cannot be used \('),
         (['--limit', 0], r'--limit must be 1 or more, got 0'),
         (['--rank', 1], r'--rank must lie between 0 and --world-size - 1 = 0, got 1'),
         (['--template', 'night'], r'--template needs \{scene\}'),

@@ -74,6 +74,26 @@ def test_imported_and_generated_images_are_not_mixed(folder, tool, tmp_path):
         tool(tmp_path / 'out', '--domains', 'night')
 
 
+def test_broken_images_are_named_before_anything_is_written(folder, tool, tmp_path):
+    whole = {path: path.read_bytes() for path in (folder / f'{STEMS[0]}.png', folder / f'zurich/{STEMS[3]}_leftImg8bit.jpg')}
+    for size in (0, 0.5):
+        for path, content in whole.items():
+            path.write_bytes(content[: int(size * len(content))])
+        names = ', '.join(map(str, whole))
+        with pytest.raises(SystemExit, match=rf'error: --import: 2 of 3 images cannot be decoded: make or copy {names} again'):
+            tool(tmp_path / 'out', '--import', folder, '--domain', 'night')
+        assert not (tmp_path / 'out').exists()
+    for path, content in whole.items():
+        path.write_bytes(content)
+    tool(tmp_path / 'out', '--import', folder, '--domain', 'night')
+    # a copy that was cut off is made again
+    before = pictures(tmp_path / 'out')
+    name = next(iter(before))
+    (tmp_path / 'out' / name).write_bytes(before[name][:20])
+    tool(tmp_path / 'out', '--import', folder, '--domain', 'night')
+    assert pictures(tmp_path / 'out') == before
+
+
 def test_refusals(folder, tool, tmp_path):
     def refused(message, source=folder, domain='night'):
         with pytest.raises(SystemExit, match=message):

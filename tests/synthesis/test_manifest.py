@@ -23,6 +23,24 @@ def test_begun_folder_takes_the_same_settings_only(tmp_path):
     assert read_manifest(folder)['steps'] == 25
 
 
+def test_one_folder_has_many_names(tmp_path, monkeypatch):
+    (tmp_path / 'sd').mkdir()
+    (tmp_path / 'link').symlink_to(tmp_path / 'sd')
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / 'night'
+    claim(folder, {'pretrained': 'sd', 'controlnet': 'owner/name', 'scene': 'sd'})
+    full = str((tmp_path / 'sd').resolve())
+    assert read_manifest(folder) == {'pretrained': full, 'controlnet': 'owner/name', 'scene': 'sd'}, 'words are no folder'
+    picture(folder)
+    for name in ('./sd', 'link', f'{tmp_path}/night/../sd'):
+        claim(folder, {'pretrained': name, 'controlnet': 'owner/name', 'scene': 'sd'})
+    # as written before folders were resolved
+    (folder / 'manifest.json').write_text(json.dumps({'imported_from': 'sd'}))
+    claim(folder, {'imported_from': full})
+    with pytest.raises(ValueError, match='night was begun with imported_from = '):
+        claim(folder, {'imported_from': str(tmp_path)})
+
+
 def test_settings_may_change_before_the_first_image(tmp_path):
     claim(tmp_path, {'steps': 25})
     claim(tmp_path, {'steps': 10})
