@@ -27,7 +27,7 @@ def run_tool(
     processes: int = 1,
     keep: Sequence[int] = (),
 ) -> None:
-    """Run ``tools/<name>`` with one thread per process, its output appended to ``log``.
+    """Run ``tools/<name>`` with one thread per process unless OMP_NUM_THREADS says another number, its output appended to ``log``.
 
     Args:
         name: Path of the script below tools/.
@@ -41,7 +41,7 @@ def run_tool(
         RuntimeError: If the tool fails; the sentence holds its error, or its last line.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    variables = {**os.environ, 'OMP_NUM_THREADS': '1', **(environment or {})}
+    variables = {'OMP_NUM_THREADS': '1', **os.environ, **(environment or {})}
     command = tool_command(name, arguments, processes)
     before = log.stat().st_size if log.is_file() else 0
     with open(log, 'a') as file:

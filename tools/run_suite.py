@@ -23,7 +23,7 @@ from mmseg_dafm.suites.commands import commands
 from mmseg_dafm.suites.execute import cell_state, execute
 from mmseg_dafm.suites.plan import Cell, folder_of, needs_of, plan
 from mmseg_dafm.suites.schedule import Progress, named, run_all
-from mmseg_dafm.suites.slurm import Slurm, sbatch_command, submit
+from mmseg_dafm.suites.slurm import Slurm, sbatch_command, submit, submit_table
 from mmseg_dafm.suites.suite_file import Suite
 from mmseg_dafm.suites.suite_load import load_suite
 from mmseg_dafm.suites.write import write_tables
@@ -40,8 +40,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--gpus', nargs='*', default=[], metavar='ID', help='GPUs to share out (default: leave it to the programs)'
     )
-    parser.add_argument('--gpus-per-run', type=int, default=None, help='processes of a run, a GPU each (default: 1)')
-    parser.add_argument('--slurm', action='store_true', help='submit one job per run and return')
+    parser.add_argument(
+        '--gpus-per-run', type=int, default=None, help="processes of a run, a GPU each (default: the suite's, or 1)"
+    )
+    parser.add_argument('--slurm', action='store_true', help='submit one job per run and one for the table, and return')
     parser.add_argument('--partition', help='of slurm')
     parser.add_argument('--slurm-args', default='', help="more options of sbatch: --slurm-args='--time=24:00:00 --mem=64G'")
     parser.add_argument('--dry-run', action='store_true', help='print the commands of what is missing')
@@ -56,16 +58,21 @@ def places(args: argparse.Namespace) -> list[str | None]:
     Raises:
         ValueError: For numbers that do not fit each other.
     """
-    size = 1 if args.gpus_per_run is None else args.gpus_per_run
+    size = args.gpus_per_run
+    if args.slurm and size >= 0:
+        return []
     if size < 1 or (args.jobs is not None and args.jobs < 1):
         raise ValueError(f'--jobs {args.jobs} and --gpus-per-run {size} must be 1 or more: correct them')
     if not args.gpus:
         if size > 1:
-            raise ValueError(f'--gpus-per-run {size} needs --gpus: name the GPUs to share out')
+            raise ValueError(f'--gpus-per-run {size} needs --gpus: name the GPUs to share out, or give another number')
         return [None] * (args.jobs or 1)
     groups = [','.join(args.gpus[i : i + size]) for i in range(0, len(args.gpus) - size + 1, size)]
     if not groups:
         raise ValueError(f'--gpus-per-run {size} is more than the {len(args.gpus)} of --gpus: name more, or lower it')
+    idle = args.gpus[len(groups) * size :]
+    if idle:
+        print(f'warning: --gpus-per-run {size} leaves GPU {", ".join(idle)} of --gpus idle', file=sys.stderr)
     jobs = args.jobs or len(groups)
     return [groups[i % len(groups)] for i in range(jobs)]
 
@@ -77,8 +84,8 @@ def show(suite: Suite, cells: list[Cell], args: argparse.Namespace) -> None:
             waits = [f'<job of {named(need)}>' for need in needs_of(suite, cell) if need in cells]
             print(shlex.join(sbatch_command(folder_of(suite, cell, args.out) / 'slurm.sh', waits)))
             continue
-        for name, *arguments in commands(suite, cell, args.out, args.gpus_per_run or 1, waiting=True):
-            print(shlex.join(tool_command(name, arguments, args.gpus_per_run or 1)))
+        for name, *arguments in commands(suite, cell, args.out, max(args.gpus_per_run, 1), waiting=True):
+            print(shlex.join(tool_command(name, arguments, max(args.gpus_per_run, 1))))
 
 
 def run_here(suite: Suite, cells: list[Cell], args: argparse.Namespace) -> list[str]:
@@ -94,7 +101,7 @@ def run_here(suite: Suite, cells: list[Cell], args: argparse.Namespace) -> list[
                 write_tables(suite, args.out, args.seeds)
 
     needs = {cell: needs_of(suite, cell) for cell in cells}
-    run_all(cells, needs, lambda cell, gpus: execute(suite, cell, args.out, gpus, args.gpus_per_run or 1), places(args), ended)
+    run_all(cells, needs, lambda cell, gpus: execute(suite, cell, args.out, gpus, args.gpus_per_run), args.places, ended)
     return problems
 
 
@@ -102,9 +109,13 @@ def main() -> None:
     args = parse_args()
     suite = load_suite(args.suite)
     args.out = (args.out or Path('work_dirs') / Path(args.suite).stem).resolve()
-    if not args.slurm:
-        places(args)
-    elif args.report:
+    if args.gpus_per_run is None:
+        args.gpus_per_run = suite.gpus or 1
+    elif suite.gpus not in (None, args.gpus_per_run):
+        changed = f'{args.suite} is meant for gpus={suite.gpus}, so the batch of a step has another size'
+        print(f'warning: --gpus-per-run {args.gpus_per_run}: {changed}', file=sys.stderr)
+    args.places = places(args)
+    if args.slurm and args.report:
         raise ValueError('--report has nothing to show while the jobs of --slurm run: call tools/make_report.py after them')
     cells, problems = [], []
     for cell in plan(suite, args.seeds, args.only):
@@ -120,9 +131,12 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     print(f'{len(cells)} runs are missing in {args.out}', flush=True)
     if args.slurm:
-        slurm = Slurm(args.partition, shlex.split(args.slurm_args), 1 if args.gpus_per_run is None else args.gpus_per_run)
-        for cell, job in submit(suite, cells, args.out, slurm).items():
+        slurm = Slurm(args.partition, shlex.split(args.slurm_args), args.gpus_per_run)
+        jobs = submit(suite, cells, args.out, slurm)
+        for cell, job in jobs.items():
             print(f'{named(cell)}: job {job}')
+        if not args.no_table:
+            print(f'table: job {submit_table(suite, list(jobs.values()), args.out, slurm, args.seeds)}')
         return
     problems = run_here(suite, cells, args)
     try:

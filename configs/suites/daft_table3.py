@@ -2,6 +2,7 @@
 
 title = 'DAFT, Table 3: DeepLabv3+, ResNet-50 of MoCo-v2'
 seeds = [0, 1, 2]
+gpus = 4
 _rows = [
     ('lp', 'LP', (75.85, 65.69)),
     ('ft', 'FT', (78.47, 74.42)),

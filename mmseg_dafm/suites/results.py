@@ -11,7 +11,7 @@ from mmseg_dafm.suites.plan import cell_of, folder_of, output_of
 from mmseg_dafm.suites.state import DONE, read_json
 from mmseg_dafm.suites.suite_file import Run, Suite
 
-TESTED = re.compile(r'domain_iou_(?:iter|epoch)_(\d+)\.json')
+TESTED = re.compile(r'domain_iou_(best_.+_)?(?:iter|epoch)_(\d+)\.json')
 
 
 class Result(NamedTuple):
@@ -53,44 +53,67 @@ def read_results(suite: Suite, run: Run, out: Path, seeds: Sequence[int] | None 
         try:
             if cell_state(suite, cell, out) != 'done':
                 continue
+            record = read_json(folder_of(suite, cell, out) / DONE)
+            found.append(read_result(output_of(suite, cell, out), str(cell.seed), record, run.kind == 'config'))
         except ValueError as error:
             problems.append(f'not in the table: {error}')
-            continue
-        commit = (read_json(folder_of(suite, cell, out) / DONE) or {}).get('commit', 'unknown')
-        found.append(read_result(output_of(suite, cell, out), str(cell.seed), commit))
     return found, problems
 
 
 def read_folder(folder: str | Path, where: str) -> Result:
     """The results of a folder that was trained and tested by hand: of its last tested checkpoint, without augmentation.
 
+    Of a last and a best checkpoint of the same step, the last counts. Seed and commit are those of ``done.json`` if a suite has
+    written one.
+
     Raises:
         ValueError: If there are none.
     """
     folder = Path(folder)
-    tested = {int(match[1]): path for path in folder.glob('domain_iou_*.json') if (match := TESTED.fullmatch(path.name))}
+    matches = ((TESTED.fullmatch(path.name), path) for path in folder.glob('domain_iou_*.json'))
+    tested = {(int(match[2]), not match[1]): path for match, path in matches if match}
     validated = folder / 'domain_iou.json'
     if not tested and not validated.is_file():
         raise ValueError(f'{where}: {folder} holds no domain_iou_*.json: test a checkpoint there with tools/test.py first.')
-    return read_result(tested[max(tested)] if tested else validated, str(folder))
+    record = read_json(folder / DONE)
+    label = str(record['seed']) if record and 'seed' in record else str(folder)
+    return read_result(tested[max(tested)] if tested else validated, label, record, domains=True)
 
 
-def read_result(file: Path, label: str, commit: str = 'unknown') -> Result:
+def read_result(file: Path, label: str, record: Mapping | None = None, domains: bool = False) -> Result:
     """Read a JSON file of `DomainIoUMetric`, or of another tool.
 
+    Args:
+        file: To read.
+        label: Of the result.
+        record: The run's ``done.json``, which holds commit, processes and batch size.
+        domains: Refuse a file that is not of `DomainIoUMetric`.
+
     Raises:
-        ValueError: If the file is no JSON.
+        ValueError: If the file is missing, is no JSON or holds no results.
     """
+    record = record or {}
     try:
         content = json.loads(file.read_text())
-    except json.JSONDecodeError as error:
+    except FileNotFoundError:
+        raise ValueError(f'{file} does not exist: test the run again.') from None
+    except ValueError as error:
         raise ValueError(f'{file} is no JSON ({error}): test the run again.') from None
-    if not isinstance(content, dict) or 'domains' not in content.get('summary', {}):
+    if not isinstance(content, dict | list):
+        raise ValueError(f'{file} must hold a dict or a list, got {content!r}: test the run again.')
+    commit = record.get('commit', 'unknown')
+    summary = content.get('summary') if isinstance(content, dict) else None
+    if not isinstance(summary, dict) or 'domains' not in summary:
+        if domains:
+            raise ValueError(f'{file} holds no summary with domains: test the run again with DomainIoUMetric.')
         return Result(label, file, content, (), {}, commit)
-    summary = content['summary']
+    missing = [key for key in ('classes', 'protocol') if key not in content] + [key for key in ('pooled',) if key not in summary]
+    if missing:
+        raise ValueError(f'{file} holds no {missing[0]}: test the run again.')
     values = {**summary['domains'], 'all': summary['pooled'], 'target': summary.get('target')}
     values.update(mean=summary.get('mean'), percent=summary.get('percent'))
-    return Result(label, file, values, content['classes'], content['protocol'], commit)
+    protocol = {**content['protocol'], **{key: record.get(key) for key in ('processes', 'batch_size')}}
+    return Result(label, file, values, content['classes'], protocol, commit)
 
 
 def look_up(result: Result, path: str, where: str) -> float | None:

@@ -23,7 +23,7 @@ class Slurm:
 
     Attributes:
         partition: Of the cluster; None for its default.
-        args: Further lines for ``#SBATCH``, such as ``--time=24:00:00``.
+        args: Further options of sbatch, such as ``--time=24:00:00``, or ``--time`` and ``24:00:00``.
         gpus: GPUs of a job, one process each; 0 for a job on CPUs.
     """
 
@@ -35,24 +35,45 @@ class Slurm:
 def script(suite: Suite, cell: Cell, out: Path, slurm: Slurm) -> str:
     """The text of a cell's job."""
     folder = folder_of(suite, cell, out)
-    lines = [f'--job-name={cell.run}_{cell.seed}', f'--output={folder}/slurm-%j.txt']
-    lines += [f'--partition={slurm.partition}'] if slurm.partition else []
+    command = ['tools/run_suite.py', Path(suite.file).resolve(), '--out', out]
+    command += ['--only', cell.run, '--seeds', cell.seed, '--no-table', '--gpus-per-run', max(slurm.gpus, 1)]
+    # slurm names the GPUs of the job with commas between them
+    gpus = ' --gpus ${CUDA_VISIBLE_DEVICES//,/ }' if slurm.gpus else ''
+    return _job(f'{cell.run}_{cell.seed}', f'{folder}/slurm-%j.txt', command, gpus, slurm, slurm.gpus)
+
+
+def table_script(suite: Suite, out: Path, slurm: Slurm, seeds: Sequence[int] | None = None) -> str:
+    """The text of the job that writes the table, on CPUs.
+
+    Args:
+        suite: Whose table it is.
+        out: The suite's folder.
+        slurm: How the jobs of its runs were submitted.
+        seeds: Instead of the suite's own.
+    """
+    command = ['tools/make_table.py', Path(suite.file).resolve(), '--out', out, *(['--seeds', *seeds] if seeds else [])]
+    return _job(f'{Path(suite.file).stem}_table', f'{out}/slurm-table-%j.txt', command, '', slurm, 0)
+
+
+def _job(name: str, output: str, command: Sequence, more: str, slurm: Slurm, gpus: int) -> str:
+    lines = [[f'--job-name={name}'], [f'--output={output}']]
+    lines += [[f'--partition={slurm.partition}']] if slurm.partition else []
     # one task, because torchrun starts the processes; a cut-off job goes on when it is queued again
-    lines += [f'--gres=gpu:{slurm.gpus}'] if slurm.gpus else []
-    lines += ['--ntasks=1', *slurm.args]
-    command = [sys.executable, ROOT / 'tools/run_suite.py', Path(suite.file).resolve(), '--out', out]
-    command += ['--only', cell.run, '--seeds', cell.seed, '--no-table']
-    text = shlex.join(map(str, command))
-    if slurm.gpus:
-        # slurm names the GPUs of the job with commas between them
-        text += f' --gpus-per-run {slurm.gpus} --gpus ${{CUDA_VISIBLE_DEVICES//,/ }}'
-    header = ''.join(f'#SBATCH {line}\n' for line in lines)
+    lines += [[f'--gres=gpu:{gpus}']] if gpus else []
+    # one line for all of the user's, because an option and its value may be two words
+    lines += [['--ntasks=1'], *([slurm.args] if slurm.args else [])]
+    header = ''.join(f'#SBATCH {shlex.join(line)}\n' for line in lines)
+    script, *arguments = command
+    text = shlex.join(map(str, [sys.executable, ROOT / script, *arguments])) + more
     return f'#!/bin/bash\n{header}cd {shlex.quote(str(ROOT))} || exit 1\nexec {text}\n'
 
 
-def sbatch_command(file: Path, dependencies: Sequence[str]) -> list[str]:
-    """The command that submits a script after other jobs."""
-    after = [f'--dependency=afterok:{":".join(dependencies)}', '--kill-on-invalid-dep=yes'] if dependencies else []
+def sbatch_command(file: Path, dependencies: Sequence[str], failed: bool = False) -> list[str]:
+    """The command that submits a script after other jobs; ``failed``: even if they fail."""
+    after = []
+    if dependencies:
+        kind, more = ('afterany', []) if failed else ('afterok', ['--kill-on-invalid-dep=yes'])
+        after = [f'--dependency={kind}:{":".join(dependencies)}', *more]
     return ['sbatch', '--parsable', *after, str(file)]
 
 
@@ -89,15 +110,27 @@ def submit(suite: Suite, cells: Sequence[Cell], out: Path, slurm: Slurm) -> Mapp
         folder = folder_of(suite, cell, out)
         job = queued(folder)
         if job is None:
-            file = folder / 'slurm.sh'
-            with replacing(file) as temporary:
-                temporary.write_text(script(suite, cell, out, slurm))
             waits = [jobs[need] for need in needs_of(suite, cell) if need in jobs]
-            done = subprocess.run(sbatch_command(file, waits), capture_output=True, text=True)
-            if done.returncode:
-                raise RuntimeError(f'sbatch refused {file}: {done.stderr.strip() or done.stdout.strip()}')
-            # --parsable gives id or id;cluster
-            job = done.stdout.strip().split(';')[0]
+            job = _submit(folder / 'slurm.sh', script(suite, cell, out, slurm), waits)
             write_json(folder / JOB, dict(job=job))
         jobs[cell] = job
     return jobs
+
+
+def submit_table(suite: Suite, jobs: Sequence[str], out: Path, slurm: Slurm, seeds: Sequence[int] | None = None) -> str:
+    """Submit a job that writes the table when other jobs have ended, well or not; returns its id.
+
+    Raises:
+        RuntimeError: If slurm refuses it.
+    """
+    return _submit(out / 'slurm_table.sh', table_script(suite, out, slurm, seeds), jobs, failed=True)
+
+
+def _submit(file: Path, text: str, waits: Sequence[str], failed: bool = False) -> str:
+    with replacing(file) as temporary:
+        temporary.write_text(text)
+    done = subprocess.run(sbatch_command(file, waits, failed), capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f'sbatch refused {file}: {done.stderr.strip() or done.stdout.strip()}')
+    # --parsable gives id or id;cluster
+    return done.stdout.strip().split(';')[0]

@@ -8,6 +8,8 @@ from mmseg_dafm.suites.suite_file import Suite
 
 # rows that differ in one of these must not be compared
 PROTOCOL = ('data', 'scales', 'mode', 'crop', 'stride', 'tta', 'checkpoint')
+# of the training; runs of other tools and by hand do not say
+TRAINED = ('processes', 'batch_size')
 VERSIONS = ('mmseg_dafm', 'torch')
 
 
@@ -37,15 +39,17 @@ def stamp(suite: Suite, results: Mapping[str, Sequence[Result]]) -> list[str]:
 
 def _of_part(title: str, rows: Sequence[tuple[str, Result]]) -> list[str]:
     same, differing = [], []
-    for key in PROTOCOL:
+    for key in (*PROTOCOL, *TRAINED):
         found: dict[str, list[str]] = {}
         for row, result in rows:
+            if key in TRAINED and result.protocol.get(key) is None:
+                continue
             names = found.setdefault(show(result.protocol.get(key, 'unknown')), [])
             if row not in names:
                 names.append(row)
         if len(found) == 1:
             same.append(f'{key} {next(iter(found))}')
-        else:
+        elif found:
             differing.append(f'{key} ' + '; '.join(f'{value} ({", ".join(names)})' for value, names in found.items()))
     lines = [f'WARNING, ROWS DIFFER IN PROTOCOL and cannot be compared: {text}' for text in differing]
     return [*lines, f'{title}: {", ".join(same)}']

@@ -90,6 +90,7 @@ class Suite:
         runs: Its :class:`Run` entries, in the order of the rows; a dict ``{name: folder}`` stands for runs with ``folder``.
         columns: Its :class:`Column` entries.
         seeds: Seeds of every run.
+        gpus: Processes of a training, for which the configs' batch size is meant; None for any number.
         per_class: Domains of which a table of all classes is written.
         notes: Sentences under the table.
         file: Where it was read.
@@ -99,6 +100,7 @@ class Suite:
     runs: Sequence[Run]
     columns: Sequence[Column]
     seeds: Sequence[int] = (0,)
+    gpus: int | None = None
     per_class: Sequence[str] = ()
     notes: Sequence[str] = ()
     file: str = ''

@@ -138,3 +138,20 @@ def test_a_program_that_outlives_its_killed_driver_keeps_the_lock(tmp_path):
     # the driver died before it could note the end, so the cell ran again
     assert calls.read_text() == 'xx'
     assert cell_state(suite, Cell('a', 0), tmp_path) == 'done'
+
+
+def test_a_number_of_threads_that_the_user_sets_is_kept(tmp_path, monkeypatch):
+    suite = command_suite(tmp_path, "(out / 'x.json').write_text(json.dumps(os.environ['OMP_NUM_THREADS']))\n")
+    for given, wanted in (('3', '3'), (None, '1')):
+        monkeypatch.setenv('OMP_NUM_THREADS', given) if given else monkeypatch.delenv('OMP_NUM_THREADS')
+        execute(suite, Cell('a', int(wanted)), tmp_path)
+        assert json.loads((tmp_path / f'a_seed{wanted}/x.json').read_text()) == wanted
+
+
+@pytest.mark.parametrize(('name', 'text'), [('done.json', '{"run": '), ('started.json', ''), ('done.json', '[]')])
+def test_a_broken_record_is_named(tmp_path, name, text):
+    suite = command_suite(tmp_path, WRITE)
+    (tmp_path / 'a_seed0').mkdir()
+    (tmp_path / 'a_seed0' / name).write_text(text)
+    with pytest.raises(ValueError, match=f'a_seed0/{name} (is no JSON|must hold a dict, got ).*: remove it, and what it'):
+        execute(suite, Cell('a', 0), tmp_path)

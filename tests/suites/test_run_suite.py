@@ -139,6 +139,7 @@ def test_a_dry_run_prints_the_commands_in_order_and_runs_nothing(suite, call):
         (['--jobs', '0'], '--jobs 0 and --gpus-per-run 1 must be 1 or more'),
         (['--gpus-per-run', '2'], '--gpus-per-run 2 needs --gpus'),
         (['--gpus', '0', '--gpus-per-run', '2'], '--gpus-per-run 2 is more than the 1 of --gpus'),
+        (['--slurm', '--gpus-per-run', '-2'], '--jobs None and --gpus-per-run -2 must be 1 or more'),
         (['--only', 'x'], "--only 'x': .*suite.py has no such run; use some of pre, slow, bad, late"),
     ],
 )
@@ -148,11 +149,25 @@ def test_arguments_that_do_not_fit_end_at_once(call, arguments, words):
     assert '\n' not in problem
 
 
-def test_gpus_are_shared_out_in_groups(root):
+def test_gpus_are_shared_out_in_groups(root, capsys):
     places = runpy.run_path(str(root / 'tools/run_suite.py'))['places']
-    assert places(Namespace(gpus=list('01234'), gpus_per_run=2, jobs=None)) == ['0,1', '2,3']
-    assert places(Namespace(gpus=list('01'), gpus_per_run=None, jobs=3)) == ['0', '1', '0']
-    assert places(Namespace(gpus=[], gpus_per_run=None, jobs=2)) == [None, None]
+    assert places(Namespace(gpus=list('01234'), gpus_per_run=2, jobs=None, slurm=False)) == ['0,1', '2,3']
+    assert places(Namespace(gpus=list('01'), gpus_per_run=1, jobs=3, slurm=False)) == ['0', '1', '0']
+    assert places(Namespace(gpus=[], gpus_per_run=1, jobs=2, slurm=False)) == [None, None]
+    # the fifth GPU of the first call, and nothing of the others
+    assert capsys.readouterr().err == 'warning: --gpus-per-run 2 leaves GPU 4 of --gpus idle\n'
+
+
+def test_a_suite_says_for_how_many_gpus_it_is_meant(suite, call, capsys):
+    suite.write_text(suite.read_text() + 'gpus = 2\n')
+    problem, _ = call('--dry-run')
+    assert problem == 'error: --gpus-per-run 2 needs --gpus: name the GPUs to share out, or give another number'
+    assert call('--dry-run', '--gpus', '0', '1', '--only', 'pre')[0] is None
+    capsys.readouterr()
+    sys.argv += ['--gpus-per-run', '1']
+    runpy.run_path(sys.argv[0], run_name='__main__')
+    warning = f'warning: --gpus-per-run 1: {suite} is meant for gpus=2, so the batch of a step has another size\n'
+    assert capsys.readouterr().err == warning
 
 
 def test_several_processes_of_a_run_go_through_torchrun():
