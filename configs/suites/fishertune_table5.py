@@ -15,4 +15,7 @@ runs = [
 ]  # fmt: skip
 _sets = ('cityscapes', 'bdd100k', 'mapillary')
 columns = [*(dict(name=name, value=f'{name}/mIoU') for name in _sets), dict(name='mean', mean=_sets)]
-notes = ['Runs of the same name are those of Table 1: share its --out.']
+notes = [
+    'Runs of the same name are those of Table 1: share its --out.',
+    'The columns "+FP" are not implemented: feature perturbation acts in the estimate of FisherTune, never in training.',
+]

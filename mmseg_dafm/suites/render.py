@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import string
 from collections.abc import Callable, Sequence
 
@@ -9,6 +10,8 @@ from mmseg_dafm.suites.table import Entry, Table
 
 LATEX = {'&': r'\&', '%': r'\%', '_': r'\_', '#': r'\#', '$': r'\$', '{': r'\{', '}': r'\}', '~': r'\textasciitilde{}'}
 LATEX.update({'^': r'\textasciicircum{}', '\\': r'\textbackslash{}', '±': r'$\pm$', 'Δ': r'$\Delta$'})
+
+QUOTED = re.compile('"([^"]*)"')
 
 
 def grid(table: Table, bold: Callable[[str], str], escape: Callable[[str], str], raised: Callable[[str], str]) -> list[list[str]]:
@@ -31,8 +34,8 @@ def grid(table: Table, bold: Callable[[str], str], escape: Callable[[str], str],
         cells = [*([escape(row.group)] if grouped else []), escape(row.title)]
         for column in table.columns:
             entry = row.entries[column.name]
-            # a run whose score is undefined has values of other columns
-            text = '-' if row.seeds and not entry.values else entry.text(column.digits)
+            # a run whose score is undefined has values of other columns, and some rows are never run
+            text = '-' if (row.seeds or row.paper_only) and not entry.values else entry.text(column.digits)
             cells.append(bold(escape(text)) if entry.best else escape(text))
             cells += [_paper(entry, decimals[column.name], raised)] if table.has_paper(column.name) else []
         lines.append([*cells, escape(', '.join(row.seeds))])
@@ -60,8 +63,11 @@ def to_markdown(table: Table, stamp: Sequence[str], notes: Sequence[str] = ()) -
     return '\n'.join(lines).rstrip() + '\n'
 
 
-def to_csv(table: Table) -> str:
-    """One line per row, with mean, deviation, number of seeds, the paper's figure and its footnote for every column."""
+def to_csv(table: Table, stamp: Sequence[str] = (), notes: Sequence[str] = ()) -> str:
+    """One line per row, with mean, deviation, number of seeds, the paper's figure and its footnote for every column.
+
+    Notes and protocol follow as lines that begin with ``#``.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator='\n')
     keys = ('mean', 'std', 'n', 'paper', 'note')
@@ -75,14 +81,15 @@ def to_csv(table: Table) -> str:
             cells += [len(entry.values), '' if entry.paper is None else entry.paper]
             cells.append(table.footnotes[entry.note - 1] if entry.note else '')
         writer.writerow(cells)
-    return buffer.getvalue()
+    return buffer.getvalue() + ''.join(f'# {text}\n' for text in [*notes, *stamp])
 
 
 def to_latex(table: Table, stamp: Sequence[str], notes: Sequence[str] = ()) -> str:
-    r"""A ``tabular`` with the lines of booktabs; ``\usepackage{booktabs}`` is all it needs. The protocol is a comment."""
+    r"""A ``table`` with the lines of booktabs; footnotes, notes and protocol below; ``\usepackage{booktabs}`` is all it needs."""
     cells = grid(table, lambda text: rf'\textbf{{{text}}}', escape_latex, lambda sign: rf'\textsuperscript{{{sign}}}')
     words = 2 if any(row.group for row in table.rows) else 1
-    lines = [*(f'% {text}' for text in stamp), rf'\begin{{tabular}}{{{"l" * words}{"r" * (len(cells[0]) - words)}}}', r'\toprule']
+    lines = [r'\begin{table}', r'\centering', rf'\caption{{{escape_latex(table.title)}}}']
+    lines += [rf'\begin{{tabular}}{{{"l" * words}{"r" * (len(cells[0]) - words)}}}', r'\toprule']
     lines += [' & '.join(cells[0]) + r' \\', r'\midrule']
     for i, row in enumerate(cells[1:]):
         if words == 2 and i and row[0] != cells[i][0]:
@@ -90,13 +97,16 @@ def to_latex(table: Table, stamp: Sequence[str], notes: Sequence[str] = ()) -> s
         lines.append(' & '.join(row) + r' \\')
     lines += [r'\bottomrule', r'\end{tabular}']
     texts = [rf'\textsuperscript{{{letter(i)}}} {escape_latex(text)}' for i, text in enumerate(table.footnotes, 1)]
-    lines += [rf'\par {text}' for text in [*texts, *map(escape_latex, notes)]]
+    # a line that warns must be seen
+    protocol = [rf'\textbf{{{escape_latex(text)}}}' if text.startswith('WARNING') else escape_latex(text) for text in stamp]
+    lines += [rf'\par\raggedright\footnotesize {text}' for text in [*texts, *map(escape_latex, notes), *protocol]]
+    lines.append(r'\end{table}')
     return '\n'.join(lines) + '\n'
 
 
 def escape_latex(text: str) -> str:
-    """Text without any meaning to LaTeX."""
-    return ''.join(LATEX.get(sign, sign) for sign in text)
+    """Text without any meaning to LaTeX, its straight quotes turned into pairs."""
+    return ''.join(LATEX.get(sign, sign) for sign in QUOTED.sub(r"``\1''", text))
 
 
 def _paper(entry: Entry, digits: int, raised: Callable[[str], str]) -> str:

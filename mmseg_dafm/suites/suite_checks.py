@@ -20,6 +20,8 @@ def check_suite(suite: Suite) -> None:
     seeds = suite.seeds
     if not seeds or not all(isinstance(seed, int) and seed >= 0 for seed in seeds) or len(set(seeds)) < len(seeds):
         raise ValueError(f'{suite.file}: seeds must be different integers, 0 or more, got {list(seeds)}.')
+    if suite.best_of not in ('group', 'all'):
+        raise ValueError(f"{suite.file}: best_of={suite.best_of!r} must be 'group' or 'all'.")
     for run in suite.runs:
         _check_run(suite, run)
     _check_columns(suite)
@@ -42,9 +44,9 @@ def _unique(suite: Suite, key: str, names: Sequence[str]) -> None:
 
 def _check_run(suite: Suite, run: Run) -> None:
     where = f'{suite.file}: run {run.name!r}'
-    given = [key for key in ('config', 'command', 'folder') if getattr(run, key)]
+    given = [key for key in ('config', 'command', 'folder', 'paper_only') if getattr(run, key)]
     if len(given) != 1:
-        raise ValueError(f'{where} must have one of config, command and folder, got {" and ".join(given) or "none"}.')
+        raise ValueError(f'{where} must have one of config, command, folder and paper_only, got {" and ".join(given) or "none"}.')
     if run.output and run.row is not None and not run.output.endswith('.json'):
         raise ValueError(f'{where}: output={run.output!r} must be a .json file to fill a row: choose another, or row=None.')
     if run.kind == 'command' and not run.output:

@@ -17,6 +17,7 @@ class Run:
         command: A script below tools/ and its arguments, instead of a config.
         output: The file that the command leaves, relative to its own folder; JSON if it fills a row of the table.
         folder: Folders of finished runs, one per seed, instead of a config.
+        paper_only: Nothing to run: the row has the paper's figures alone.
         needs: Runs that must be finished first, besides those that its placeholders name.
         once: Run with the suite's first seed alone.
         row: Row of the table, None for no row; its own name if not given. Runs that share a row fill it together.
@@ -35,6 +36,7 @@ class Run:
     command: Sequence[str] = ()
     output: str | None = None
     folder: Sequence[str] = ()
+    paper_only: bool = False
     needs: Sequence[str] = ()
     once: bool = False
     row: str | None = None
@@ -47,7 +49,7 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """``'config'``, ``'command'`` or ``'folder'``."""
+        """``'config'``, ``'command'`` or ``'folder'``; the last, without folders, if there is nothing to run."""
         return 'config' if self.config else 'command' if self.command else 'folder'
 
 
@@ -92,6 +94,8 @@ class Suite:
         seeds: Seeds of every run.
         gpus: Processes of a training, for which the configs' batch size is meant; None for any number.
         per_class: Domains of which a table of all classes is written.
+        class_names: Headings of those tables where nothing is run; the 19 of Cityscapes for tables of 19 if not given.
+        best_of: Whether bold is the best of each ``'group'`` or of ``'all'`` rows.
         notes: Sentences under the table.
         file: Where it was read.
     """
@@ -102,6 +106,8 @@ class Suite:
     seeds: Sequence[int] = (0,)
     gpus: int | None = None
     per_class: Sequence[str] = ()
+    class_names: Sequence[str] = ()
+    best_of: str = 'group'
     notes: Sequence[str] = ()
     file: str = ''
 

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, stdev
 
+from mmseg_dafm.datasets.nineteen_classes import CLASSES
 from mmseg_dafm.suites.results import Result, look_up
+from mmseg_dafm.suites.stamp import stamp
 from mmseg_dafm.suites.suite_file import Column, Run, Suite
 
 
@@ -44,13 +46,14 @@ class Entry:
 
 @dataclass
 class Row:
-    """One row: title, heading of its group, an entry per column, and the labels of its seeds."""
+    """One row: title, heading of its group, an entry per column, the labels of its seeds, and whether it is never run."""
 
     name: str
     title: str
     group: str
     entries: dict[str, Entry]
     seeds: list[str]
+    paper_only: bool = False
 
 
 @dataclass
@@ -103,12 +106,14 @@ def main_table(suite: Suite, results: Results) -> Table:
                 parts = [row.entries[name].values for name in column.mean]
                 values = {label: mean(part[label] for part in parts) for label in parts[0] if all(label in p for p in parts)}
             row.entries[column.name].values = values
-        mark_best([row.entries[column.name] for row in rows], column.best)
+    _mark(suite, suite.columns, rows, _comparable(suite, results))
     return Table(suite.title, suite.columns, rows, footnotes)
 
 
 def class_table(suite: Suite, results: Results, domain: str) -> Table:
     """IoU of every class on one domain, a row per method, and the mean; as FisherTune's Table 2.
+
+    The errata of the main table's column of that domain's mIoU stand at the mean.
 
     Raises:
         ValueError: If a result does not have the domain, or results differ in their classes.
@@ -120,10 +125,11 @@ def class_table(suite: Suite, results: Results, domain: str) -> Table:
             raise ValueError(f'{suite.file}: per_class={domain!r}, but {result.file} has other classes than {found[0].file}.')
     if not classes:
         width = max((len(run.paper_classes.get(domain, ())) for run in suite.runs), default=0)
-        classes = [f'class {i}' for i in range(width - 1)]
-    columns = [Column(f'class{i}', name, value=f'{domain}/IoU/{i}') for i, name in enumerate(classes)]
+        classes = list(suite.class_names or (CLASSES if width == len(CLASSES) + 1 else (f'class {i}' for i in range(width - 1))))
+    columns = [Column(name, name, value=f'{domain}/IoU/{i}') for i, name in enumerate(classes)]
     columns.append(Column('mIoU', value=f'{domain}/mIoU'))
-    rows = []
+    main = [column.name for column in suite.columns if column.value == f'{domain}/mIoU']
+    rows, footnotes = [], []
     for name, runs in suite.rows().items():
         # domains of one test lie in one file, whichever part of the row it fills
         with_domain = [run for run in runs if any(domain in result.values for result in results.get(run.name, ()))]
@@ -138,20 +144,46 @@ def class_table(suite: Suite, results: Results, domain: str) -> Table:
         for i, column in enumerate(columns):
             values = _values(suite, column, results.get(run.name, ())) if with_domain else {}
             entries[column.name] = Entry(values, given[i] if given else None)
+        if given:
+            for text in dict.fromkeys(run.errata[key] for run in runs for key in main if key in run.errata):
+                entries['mIoU'].note = _note(text, footnotes)
         rows.append(Row(name, _title(runs), runs[0].group, entries, list(entries['mIoU'].values)))
-    for column in columns:
-        mark_best([row.entries[column.name] for row in rows], 'max')
-    return Table(f'{suite.title}: IoU per class, {domain}', columns, rows, [], paper_rows=True)
+    _mark(suite, columns, rows, _comparable(suite, results))
+    return Table(f'{suite.title}: IoU per class, {domain}', columns, rows, footnotes, paper_rows=True)
 
 
-def mark_best(entries: Sequence[Entry], best: str | None) -> None:
-    """Mark the best of a column, if its rows have the same number of seeds and there are two rows to compare."""
+def mark_best(entries: Sequence[Entry], best: str | None, comparable: bool = True) -> None:
+    """Mark the best of a column's rows, if they have the same number of seeds and there are two to compare.
+
+    Args:
+        entries: Of the rows.
+        best: ``'max'`` or ``'min'``; None for no mark.
+        comparable: Whether the rows were tested alike.
+    """
     run = [entry for entry in entries if entry.values]
-    if best is None or len(run) < 2 or len({len(entry.values) for entry in run}) > 1:
+    if best is None or not comparable or len(run) < 2 or len({len(entry.values) for entry in run}) > 1:
         return
     top = (max if best == 'max' else min)(entry.mean for entry in run)
     for entry in run:
         entry.best = entry.mean == top
+
+
+def _comparable(suite: Suite, results: Results) -> bool:
+    return not any(line.startswith('WARNING') for line in stamp(suite, results))
+
+
+def _mark(suite: Suite, columns: Sequence[Column], rows: Sequence[Row], comparable: bool) -> None:
+    for column in columns:
+        for group in dict.fromkeys(row.group if suite.best_of == 'group' else '' for row in rows):
+            shown = [row.entries[column.name] for row in rows if suite.best_of == 'all' or row.group == group]
+            mark_best(shown, column.best, comparable)
+
+
+def _note(text: str, footnotes: list[str]) -> int:
+    """Number of a footnote, which is added if it is new."""
+    if text not in footnotes:
+        footnotes.append(text)
+    return footnotes.index(text) + 1
 
 
 def _row(suite: Suite, name: str, runs: Sequence[Run], results: Results, footnotes: list[str]) -> Row:
@@ -163,12 +195,9 @@ def _row(suite: Suite, name: str, runs: Sequence[Run], results: Results, footnot
                 entry.values = _values(suite, column, results.get(run.name, ()))
             entry.paper = run.paper.get(column.name, entry.paper)
             if column.name in run.errata:
-                text = run.errata[column.name]
-                if text not in footnotes:
-                    footnotes.append(text)
-                entry.note = footnotes.index(text) + 1
+                entry.note = _note(run.errata[column.name], footnotes)
     seeds = dict.fromkeys(result.label for run in runs for result in results.get(run.name, ()))
-    return Row(name, _title(runs), runs[0].group, entries, list(seeds))
+    return Row(name, _title(runs), runs[0].group, entries, list(seeds), all(run.paper_only for run in runs))
 
 
 def _title(runs: Sequence[Run]) -> str:

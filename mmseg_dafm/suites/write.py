@@ -35,10 +35,9 @@ def write_tables(
     tables.update({f'{stem}_classes_{domain}': class_table(suite, results, domain) for domain in suite.per_class})
     texts = []
     for name, table in tables.items():
-        notes = suite.notes if name == stem else ()
-        texts.append(to_markdown(table, protocol, notes))
-        write_text(str(out / f'{name}.csv'), to_csv(table))
-        write_text(str(out / f'{name}.tex'), to_latex(table, protocol, notes))
+        texts.append(to_markdown(table, protocol, suite.notes))
+        write_text(str(out / f'{name}.csv'), to_csv(table, protocol, suite.notes))
+        write_text(str(out / f'{name}.tex'), to_latex(table, protocol, suite.notes))
     text = '\n'.join(texts)
     write_text(str(out / f'{stem}.md'), text)
     return text

@@ -1,6 +1,7 @@
 """The suites that come with the project: their configs exist, their options fit, their figures are the papers'."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def test_every_run_can_be_planned_and_the_empty_table_be_written(path, tmp_path)
     identities = {run.name: run_hash(suite, run) for run in suite.runs}
     trained = [run for run in suite.runs if run.kind == 'config']
     assert len({identities[run.name] for run in trained}) == len(trained), 'two runs are the same'
-    assert {cell.run for cell in plan(suite)} == set(identities)
+    assert {cell.run for cell in plan(suite)} == {run.name for run in suite.runs if not run.paper_only}
     assert 'Protocol: nothing was run.' in write_tables(suite, tmp_path)
     for run in trained:
         assert not Path(run.config).is_absolute()
@@ -43,7 +44,7 @@ def test_options_change_keys_that_the_config_or_its_classes_know(path):
     """A misspelt key would make a new one without any effect; these are the places where new keys are meant."""
     new = re.compile(
         r'randomness\.seed|(model\.)(backbone\.|decode_head\.)?init_cfg\.|model\.backbone\.(adapter|frozen|fuse)|test_evaluator\.|'
-        r'custom_hooks\.0\.(criterion|scores|seed|schedule|delta_m..|estimation\.(shift\.factor|estimator))|'
+        r'custom_hooks\.0\.(criterion|scores|seed|schedule|delta_m..|estimation\.(shift\.factor|estimator|_delete_))|'
         r'optim_wrapper\.paramwise_cfg\.candidates\.groups|train_dataloader\.dataset\.conditions'
     )
     suite = load_suite(path)
@@ -72,7 +73,7 @@ def test_the_papers_means_and_shares_follow_from_its_figures_or_are_errata(path)
         mean = columns['mean'].mean if 'mean' in columns else ()
         if 'mean' in paper and all(name in paper for name in mean):
             checked += 1
-            right = abs(sum(paper[name] for name in mean) / len(mean) - paper['mean']) < 0.101
+            right = abs(sum(paper[name] for name in mean) / len(mean) - paper['mean']) < 0.06
             assert right or 'mean' in errata, run.name
         for ious in run.paper_classes.values():
             checked += 1
@@ -88,6 +89,19 @@ def test_the_papers_figures_stand_in_the_tables_as_printed(tmp_path):
     table = main_table(load_suite(FOLDER / 'daft_table3.py'), {})
     daft = next(row for row in table.rows if row.name == 'daft')
     assert {name: entry.paper for name, entry in daft.entries.items()} == dict(voc=79.23, cityscapes=76.03)
+
+
+@pytest.mark.parametrize('method', ['lora', 'vpt', 'rein', 'vqt', 'childtune_d'])
+def test_adapters_by_options_are_those_of_the_config_files(method):
+    suite = load_suite(FOLDER / 'fishertune_table1.py')
+    run = suite.run(f'clip_l_{method}')
+    built = read_config(suite, replace(run, config=run.config.replace('clip_l', 'dinov2_l'))).content
+    wanted = read_config(suite, replace(run, config=f'configs/baselines/adapters/dinov2_l_{method}_gtav.py', options=())).content
+    for hook in (hook for content in (built, wanted) for hook in content.get('custom_hooks', ())):
+        # how often a constant share is looked at
+        hook.pop('interval', None)
+    for key in ('model', 'optim_wrapper', 'custom_hooks'):
+        assert built.get(key) == wanted.get(key), key
 
 
 @pytest.mark.parametrize('name', [run.name for run in load_suite(FOLDER / 'toydrive.py').runs])

@@ -33,7 +33,7 @@ MISTAKES = {
     "runs = [dict(name='a', config=CONFIG, paper=[1])]\n" + COLUMNS: r'runs\[0\]\.paper must be a dict',
     "runs = [dict(name='a/b', config=CONFIG)]\n" + COLUMNS: "runs has the name 'a/b': use letters",
     "runs = [dict(name='a', config=CONFIG)] * 2\n" + COLUMNS: "runs has 'a' twice",
-    "runs = [dict(name='a')]\n" + COLUMNS: "run 'a' must have one of config, command and folder, got none",
+    "runs = [dict(name='a')]\n" + COLUMNS: "run 'a' must have one of config, command, folder and paper_only, got none",
     "runs = [dict(name='a', command=['t.py'])]\n" + COLUMNS: "run 'a' has a command and no output",
     "runs = [dict(name='a', command=['t.py'], output='a.md')]\n" + COLUMNS: "output='a.md' must be a .json file to fill a row",
     "runs = [dict(name='a', config=CONFIG, options=['x'])]\n" + COLUMNS: "the option 'x' must have the form KEY=VALUE",

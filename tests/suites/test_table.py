@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmseg_dafm.datasets.nineteen_classes import CLASSES
 from mmseg_dafm.suites.render import letter, to_csv, to_latex, to_markdown
 from mmseg_dafm.suites.results import read_folder
 from mmseg_dafm.suites.stamp import stamp
@@ -86,9 +87,34 @@ def test_the_best_is_marked_only_among_equal_numbers_of_seeds(rows, best):
     entries = [Entry(dict(enumerate(row))) for row in rows]
     mark_best([*entries, Entry()], best)
     means = [statistics.mean(row) for row in rows]
+    alike = [Entry(dict(enumerate(row))) for row in rows]
+    mark_best(alike, best, comparable=False)
+    assert not any(entry.best for entry in alike)
     comparable = best and len(rows) > 1 and all(len(row) == len(rows[0]) for row in rows)
     top = {'max': max, 'min': min, None: max}[best](means)
     assert [entry.best for entry in entries] == [bool(comparable) and value == top for value in means]
+
+
+def test_the_best_is_that_of_a_group_or_of_all_rows_and_none_under_two_protocols(tmp_path):
+    grouped = TEXT.replace("title='Full_1', group='ViT'", "title='Full_1', group='CNN'")
+    for text, best in ((grouped, False), (grouped + "best_of = 'all'", True)):
+        suite = suite_of(tmp_path, text=text)
+        for table in (main_table(suite, results_of(suite)), class_table(suite, results_of(suite), 'fog')):
+            # each group has one finished row
+            assert any(entry.best for row in table.rows for entry in row.entries.values()) == best
+    suite = suite_of(tmp_path, text=TEXT, stride=[341, 341])
+    for table in (main_table(suite, results_of(suite)), class_table(suite, results_of(suite), 'fog')):
+        assert not any(entry.best for row in table.rows for entry in row.entries.values())
+    with pytest.raises(ValueError, match=r"suite.py: best_of='row' must be 'group' or 'all'"):
+        suite_of(tmp_path, text=TEXT + "best_of = 'row'")
+
+
+def test_rows_of_the_paper_alone_are_not_called_not_run(tmp_path):
+    alone = "    dict(name='theirs', title='Theirs', group='CNN', paper_only=True, paper=dict(fog=2.0)),\n]\ncolumns"
+    text = TEXT.replace(']\ncolumns', alone)
+    assert '| CNN | Theirs | - | 2.00 | - | - |  | - |  |' in write_tables(suite_of(tmp_path, text=text), tmp_path)
+    with pytest.raises(ValueError, match="run 'theirs' must have one of .* paper_only, got config and paper_only"):
+        suite_of(tmp_path, text=text.replace('paper_only=True', "paper_only=True, config='x.py'"))
 
 
 def test_different_numbers_of_seeds_print_no_bold(tmp_path):
@@ -104,20 +130,30 @@ def test_the_csv_can_be_read_back(tmp_path):
     )  # fmt: skip
     assert float(full['fog.std']) == pytest.approx(statistics.stdev([45.0, 45.5]), abs=1e-4)
     assert (rows[2]['fog.mean'], rows[2]['fog.std'], rows[2]['fog.n']) == ('', '', '0')
+    write_tables(suite, tmp_path)
+    lines = (tmp_path / 'suite.csv').read_text().splitlines()
+    assert lines[4] == '# One note.'
+    assert lines[5].startswith('# Protocol: data X')
+    assert len(list(csv.reader(line for line in lines if not line.startswith('#')))) == 1 + len(rows)
 
 
 def test_the_latex_has_booktabs_groups_and_no_bare_special_signs(tmp_path):
     suite = suite_of(tmp_path)
-    lines = to_latex(main_table(suite, results_of(suite)), ['Protocol: x'], ['50 % of it']).splitlines()
-    assert lines[:3] == ['% Protocol: x', r'\begin{tabular}{llrrrrrrr}', r'\toprule']
+    text = to_latex(main_table(suite, results_of(suite)), ['WARNING: y', 'Protocol: x_1'], ['50 % of it, "so to say"'])
+    lines = text.splitlines()
+    assert lines[:5] == [r'\begin{table}', r'\centering', r'\caption{A \& B}', r'\begin{tabular}{llrrrrrrr}', r'\toprule']
     full = next(line for line in lines if 'Full' in line)
     assert r'Full\_1 & \textbf{45.25 $\pm$ 0.35} & 33.25\textsuperscript{a} & 22.00' in full
     assert full.endswith(r'\\')
     assert len({line.count('&') for line in lines if line.endswith(r'\\')}) == 1
     place = lines.index(full)
     assert lines[place + 1] == r'\midrule', 'a new group begins below a line'
-    assert r'\par \textsuperscript{a} a misprint' in lines
-    assert r'\par 50 \% of it' in lines
+    below = lines[lines.index(r'\end{tabular}') + 1 :]
+    start = r'\par\raggedright\footnotesize '
+    assert below == [
+        start + r'\textsuperscript{a} a misprint', start + r"50 \% of it, ``so to say''", start + r'\textbf{WARNING: y}',
+        start + r'Protocol: x\_1', r'\end{table}',
+    ]  # fmt: skip
 
 
 def test_classes_stand_in_columns_with_the_papers_row_below(tmp_path):
@@ -127,12 +163,29 @@ def test_classes_stand_in_columns_with_the_papers_row_below(tmp_path):
     lines = to_markdown(table, []).splitlines()
     assert lines[2] == '| group | method | a | b | mIoU | seeds |'
     assert lines[5].startswith('| ViT | Full_1 | **40.00 ± 0.00** | **50.50 ± 0.71** | **45.25 ± 0.35** |')
-    assert lines[6] == '| ViT | Full_1 (paper) | 1.0 | 2.5 | 1.75 |  |'
+    assert lines[6] == '| ViT | Full_1 (paper) | 1.0 | 2.5 | 1.75 (a) |  |'
     assert lines[7].startswith('| CNN | None | not run | not run')
     assert len({line.count('|') for line in lines if line.startswith('|')}) == 1
+    assert to_csv(table).startswith('row,group,title,a.mean,')
     wrong = suite_of(tmp_path, text=text.replace('[1.0, 2.5, 1.75]', '[1.0]'))
     with pytest.raises(ValueError, match=r"run 'full': paper_classes\['fog'\] has 1 figures for 3 columns"):
         class_table(wrong, results_of(wrong), 'fog')
+
+
+def test_class_tables_name_their_classes_with_nothing_run_and_keep_errata_and_notes(tmp_path):
+    text = TEXT.replace('paper=dict(fog=33.25)', 'paper=dict(fog=33.25), paper_classes=dict(fog=[1.0, 2.5, 1.75])')
+    for added, names in (('', ['class 0', 'class 1']), ("class_names = ['sea', 'land']", ['sea', 'land'])):
+        table = class_table(suite_of(tmp_path, text=text + added), {}, 'fog')
+        assert [column.name for column in table.columns] == [*names, 'mIoU']
+    full = '[' + '50.0, ' * 20 + ']'
+    suite = suite_of(tmp_path, text=text.replace('[1.0, 2.5, 1.75]', full))
+    assert [column.name for column in class_table(suite, {}, 'fog').columns] == [*CLASSES, 'mIoU']
+    section = write_tables(suite_of(tmp_path, text=text), tmp_path).split('### A & B: IoU per class, fog')[1]
+    assert '| 1.0 | 2.5 | 1.75 (a) |' in section
+    assert '(a) a misprint' in section
+    assert 'One note.' in section
+    with pytest.raises(ValueError, match=r"paper_classes\['fog'\] has 3 figures for 2 columns"):
+        class_table(suite_of(tmp_path, text=text + "class_names = ['sea']"), {}, 'fog')
 
 
 def test_a_column_that_results_do_not_have_is_refused_with_what_there_is(tmp_path):
