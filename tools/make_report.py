@@ -1,7 +1,8 @@
 """Write the report of a suite: one HTML page with tables, scores of classes, predictions, pictures, protocol and runs.
 
 python tools/make_report.py configs/suites/toydrive.py                  # work_dirs/toydrive/report.html
-python tools/make_report.py SUITE --runs FOLDER --out page.html --images 3
+python tools/make_report.py SUITE --out FOLDER --page page.html --images 3  # FOLDER of the runs, as for run_suite.py
+python tools/make_report.py SUITE --run vpd=work_dirs/mine_seed0 --run vpd=work_dirs/mine_seed1
 
 The page needs no other file and no network. Predictions are made from the runs' checkpoints and kept in FOLDER/predictions.
 """
@@ -13,6 +14,7 @@ from pathlib import Path
 # A clone works without installation.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mmseg_dafm.named_folders import named_folders
 from mmseg_dafm.report.page import write_report
 from mmseg_dafm.suites.suite_load import load_suite
 
@@ -20,17 +22,23 @@ from mmseg_dafm.suites.suite_load import load_suite
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('suite', help='suite file')
-    parser.add_argument('--runs', type=Path, help='folder of the runs (default: work_dirs/<suite name>)')
-    parser.add_argument('--out', type=Path, help='the page (default: report.html in the folder of the runs)')
+    parser.add_argument('--out', type=Path, help='folder of the runs (default: work_dirs/<suite name>)')
+    parser.add_argument('--page', type=Path, help='file of the page, or its folder (default: OUT/report.html)')
     parser.add_argument('--images', type=int, default=2, help='images per domain (default: 2)')
     parser.add_argument('--no-predictions', action='store_true', help='show no images')
     parser.add_argument('--seeds', type=int, nargs='+', help="instead of the suite's")
+    parser.add_argument('--run', action='append', default=[], metavar='NAME=FOLDER', help='a run that was trained by hand')
     args = parser.parse_args()
-    runs = args.runs or Path('work_dirs') / Path(args.suite).stem
+    suite, folders = load_suite(args.suite), named_folders(args.run)
+    out = args.out or Path('work_dirs') / Path(args.suite).stem
+    by_hand = folders or any(run.kind == 'folder' for run in suite.runs)
+    # a page of folders elsewhere needs no run in the default folder
+    if not out.is_dir() and (args.out or not by_hand):
+        raise ValueError(f'--out {out} is no folder: name the one where tools/run_suite.py has put the runs')
     if not args.no_predictions and args.images < 1:
         raise ValueError(f'--images must be 1 or more, got {args.images}: use --no-predictions to show none')
     images = 0 if args.no_predictions else args.images
-    print(write_report(load_suite(args.suite), runs, args.out, images, args.seeds))
+    print(write_report(suite, out, args.page, images, args.seeds, folders))
 
 
 if __name__ == '__main__':

@@ -13,6 +13,9 @@ from pathlib import Path
 # A clone works without installation.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mmseg_dafm.named_folders import named_folders
+from mmseg_dafm.suites.by_hand import check_folders
+from mmseg_dafm.suites.plan import check_seeds
 from mmseg_dafm.suites.suite_load import load_suite
 from mmseg_dafm.suites.write import write_tables
 
@@ -24,14 +27,17 @@ def main() -> None:
     parser.add_argument('--seeds', type=int, nargs='+', help="instead of the suite's")
     parser.add_argument('--run', action='append', default=[], metavar='NAME=FOLDER', help='a run that was trained by hand')
     args = parser.parse_args()
-    folders: dict[str, list[str]] = {}
-    for text in args.run:
-        name, sign, folder = text.partition('=')
-        if not sign or not folder:
-            raise ValueError(f'--run {text!r} must have the form NAME=FOLDER')
-        folders.setdefault(name, []).append(folder)
     out = args.out or Path('work_dirs') / Path(args.suite).stem
-    print(write_tables(load_suite(args.suite), out, args.seeds, folders))
+    folders, suite = named_folders(args.run), load_suite(args.suite)
+    check_seeds(args.seeds)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f'--out {out} is a file: name a folder')
+    # folders by hand need none of the suite's own
+    if not out.exists() and not folders and any(run.kind != 'folder' for run in suite.runs):
+        raise ValueError(f'--out {out} does not exist, so nothing was run there: correct it, or call tools/run_suite.py first')
+    for warning in check_folders(suite, folders):
+        print(f'warning: {warning}', file=sys.stderr)
+    print(write_tables(suite, out, args.seeds, folders))
 
 
 if __name__ == '__main__':

@@ -1,9 +1,14 @@
-"""IoU of every class as dot plots: a panel per class, a line per method."""
+"""IoU of every class as dot plots: a panel per class, a line per method.
+
+Dots in the place of bars: a bar must start at zero, where methods that differ by a point look alike. A dot lets the axis start
+near the values, leaves room for the spread and the figure of the paper, and its lines fit a phone for thirty methods.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 
 from mmseg_dafm.report.marks import Mark, draw_mark, swatch
 from mmseg_dafm.report.markup import Markup, join, tag
+from mmseg_dafm.report.short_paths import short_paths
 from mmseg_dafm.report.table_section import table_section
 from mmseg_dafm.suites.results import Result
 from mmseg_dafm.suites.suite_file import Column, Suite
@@ -36,26 +41,31 @@ def domains(suite: Suite, results: Mapping[str, Sequence[Result]]) -> list[str]:
 def class_section(suite: Suite, results: Mapping[str, Sequence[Result]], marks: Mapping[str, Mark]) -> Markup:
     """Dot plots and table of every domain, the first one unfolded."""
     parts: list[Markup] = []
+    run: set[str] = set()
     for domain in domains(suite, results):
         # sets of another part of the table can have other classes
         own = {name: [r for r in found if isinstance(r.values.get(domain), Mapping)] for name, found in results.items()}
         try:
             table = class_table(suite, own, domain)
         except ValueError as error:
-            parts.append(tag('p', str(error), class_='warning'))
+            parts.append(tag('p', short_paths(str(error)), class_='warning'))
             continue
+        run.update(row.title for row in table.rows if any(entry.values for entry in row.entries.values()))
         panels = [panel(table, column, marks) for column in (table.columns[-1], *table.columns[:-1])]
         figures = tag('details', tag('summary', 'Table'), table_section(table, marks))
         inner = join(tag('summary', tag('h3', domain)), tag('div', *panels, class_='panels'), figures)
         parts.append(tag('details', inner, class_='domain', open=not parts))
     if not parts:
         return tag('p', 'No run with scores of classes is finished.', class_='missing')
-    said = 'Mean over the seeds; a line is its standard deviation, a ring the figure of the paper. Axes differ between panels.'
-    return join(tag('p', said), legend(marks), *parts)
+    said = (
+        'Mean over the seeds; a line is its standard deviation, a ring the figure of the paper. Dots instead of bars, because '
+        'bars must start at zero, where small differences cannot be seen: axes start near the values and differ between panels.'
+    )
+    return join(tag('p', said), legend({title: mark for title, mark in marks.items() if title in run}), *parts)
 
 
 def legend(marks: Mapping[str, Mark]) -> Markup:
-    """The marks of all methods."""
+    """The marks of methods."""
     return tag('ul', *(tag('li', swatch(mark), title) for title, mark in marks.items()), class_='legend')
 
 

@@ -1,6 +1,6 @@
 """The whole page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from mmseg_dafm.report.markup import Markup, join, tag
 from mmseg_dafm.report.picture_section import picture_section
 from mmseg_dafm.report.prediction_section import gather_shots, prediction_section
 from mmseg_dafm.report.run_section import RunRecord, run_records, run_section
+from mmseg_dafm.report.short_paths import short_paths
 from mmseg_dafm.report.style import SCRIPT, STYLE
 from mmseg_dafm.report.table_section import table_section
 from mmseg_dafm.suites.stamp import stamp
@@ -24,39 +25,55 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-s
 UNFOLDED = 4
 
 
-def write_report(suite: Suite, out: Path, path: Path | None = None, images: int = 2, seeds: Sequence[int] | None = None) -> Path:
+def write_report(
+    suite: Suite,
+    out: Path,
+    path: Path | None = None,
+    images: int = 2,
+    seeds: Sequence[int] | None = None,
+    folders: Mapping[str, Sequence[str]] | None = None,
+) -> Path:
     """Write a suite's page: tables, classes, predictions, pictures, protocol, runs; all in one file.
 
     Args:
         suite: Whose runs are shown.
         out: The suite's folder; predictions are kept there.
-        path: The page; None for ``report.html`` in the folder.
+        path: The page; a folder for ``report.html`` in it, None for ``report.html`` in the suite's folder.
         images: Per domain, with a prediction of every method; 0 for none.
         seeds: Instead of the suite's own.
+        folders: Run -> folders that were trained by hand, one per seed, instead of the suite's.
 
     Returns:
         The page's path.
 
     Raises:
-        ValueError: If a column's value is not in a result, or ``images`` is negative.
+        ValueError: If a column's value is not in a result, ``images`` is negative, or a folder is not of a run or holds no
+            results.
     """
     if images < 0:
         raise ValueError(f'--images must be 0 or more, got {images}.')
-    path = path or out / 'report.html'
-    write_text(str(path), '<!doctype html>\n' + report(suite, out, images, seeds))
+    path = path or out
+    if path == out or path.is_dir():
+        path = path / 'report.html'
+    write_text(str(path), '<!doctype html>\n' + report(suite, out, images, seeds, folders))
     return path
 
 
-def report(suite: Suite, out: Path, images: int, seeds: Sequence[int] | None = None) -> Markup:
+def report(
+    suite: Suite,
+    out: Path,
+    images: int,
+    seeds: Sequence[int] | None = None,
+    folders: Mapping[str, Sequence[str]] | None = None,
+) -> Markup:
     """The page as text; arguments as for :func:`write_report`."""
     out = out.resolve()
-    results, problems = gather(suite, out, seeds)
+    results, problems = gather(suite, out, seeds, folders)
     table = main_table(suite, results)
     known = marks(row.title for row in table.rows)
-    records = run_records(suite, results, out, seeds)
-    lines = stamp(suite, results)
-    # whose disk it was is nobody's concern
-    problems = [text.replace(f'{out}/', '') for text in problems]
+    records = run_records(suite, results, out, seeds, by_hand=folders or ())
+    lines = [short_paths(text, out) for text in stamp(suite, results)]
+    problems = [short_paths(text, out) for text in problems]
     warnings = [*problems, *(line for line in lines if line.startswith('WARNING'))]
     commits = {result.commit for found in results.values() for result in found}
     if dirty := sorted(commit for commit in commits if commit.endswith('-dirty')):
@@ -91,7 +108,9 @@ def _header(
 ) -> Markup:
     done = sum(record.state == 'done' for record in records)
     versions = [line for line in facts if not line.startswith(('Protocol', 'commit'))]
-    said = [f'{done} of {len(records)} runs finished', date.today().isoformat(), *versions]
+    refused = sum(record.state == 'refused' for record in records)
+    counts = [f'{done} of {len(records)} runs finished', *([f'{refused} refused'] if refused else [])]
+    said = [*counts, date.today().isoformat(), *versions]
     box = None
     if warnings:
         lines = tag('ul', *(tag('li', text) for text in warnings))
@@ -121,6 +140,6 @@ def _predictions(suite: Suite, results, out: Path, images: int, table: Table, kn
     for part, shown in found.items():
         parts += [tag('h3', part) if part else None, prediction_section(shown, table, known)]
     if problems:
-        lines = tag('ul', *(tag('li', text) for text in problems))
+        lines = tag('ul', *(tag('li', short_paths(text, out)) for text in problems))
         parts.append(tag('details', tag('summary', f'Methods without a prediction: {len(problems)}'), lines, class_='warning'))
     return join(*parts) if found or problems else None

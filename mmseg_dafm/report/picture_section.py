@@ -47,4 +47,6 @@ def _figure(run: str, files: Sequence[tuple[str, Path]]) -> Markup:
             picture = photo(image, f'{KINDS.get(path.name, "Picture")}; {caption}')
     except OSError:
         picture = tag('p', f'{path.name} of {run} cannot be read.', class_='warning')
-    return tag('figure', picture, tag('figcaption', caption))
+    # a phone shows it at its own size, in a box that scrolls
+    box = tag('div', picture, class_='wide', tabindex=0, role='region', aria_label=caption)
+    return tag('figure', box, tag('figcaption', caption))

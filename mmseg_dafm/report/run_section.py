@@ -1,10 +1,11 @@
 """The runs of a suite: what is finished, with which options, and what the others said last."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmseg_dafm.report.markup import Markup, join, tag
+from mmseg_dafm.report.short_paths import short_paths
 from mmseg_dafm.suites.execute import cell_state
 from mmseg_dafm.suites.plan import folder_of, plan
 from mmseg_dafm.suites.results import Result
@@ -41,18 +42,25 @@ class RunRecord:
 
 
 def run_records(
-    suite: Suite, results: Mapping[str, Sequence[Result]], out: Path, seeds: Sequence[int] | None = None
+    suite: Suite,
+    results: Mapping[str, Sequence[Result]],
+    out: Path,
+    seeds: Sequence[int] | None = None,
+    by_hand: Collection[str] = (),
 ) -> list[RunRecord]:
-    """All runs of a suite, those of the suite file's ``folder`` last.
+    """All runs of a suite, those that were trained by hand last.
 
     Args:
         suite: Of the runs.
         results: Run -> its finished seeds.
         out: The suite's folder.
         seeds: Instead of the suite's own.
+        by_hand: Runs whose results are of folders that were trained by hand, besides those of the suite file's ``folder``.
     """
     found = []
     for cell in plan(suite, seeds):
+        if cell.run in by_hand:
+            continue
         run, folder = suite.run(cell.run), folder_of(suite, cell, out)
         done, last = {}, ''
         try:
@@ -65,7 +73,7 @@ def run_records(
             last = last_line(folder / 'stdout.txt')
         found.append(RunRecord(cell.run, f'seed {cell.seed}', run.config or run.command[0], state, folder, done, last))
     for run in suite.runs:
-        if run.kind == 'folder':
+        if run.kind == 'folder' or run.name in by_hand:
             for result in results.get(run.name, ()):
                 config = str(result.protocol.get('config', 'unknown'))
                 found.append(RunRecord(run.name, result.file.parent.name, config, 'done', result.file.parent))
@@ -88,15 +96,17 @@ def run_section(records: Sequence[RunRecord], out: Path) -> Markup:
         records: All runs.
         out: The suite's folder; paths are shown relative to it.
     """
-    stopped = [record for record in records if record.state in ('started', 'trained', 'refused')]
+    stopped = [record for record in records if record.state in ('started', 'trained')]
+    refused = [record for record in records if record.state == 'refused']
     missing = [record for record in records if record.state == 'missing']
     parts = []
-    if stopped:
+    for title, found in (('Stopped, or still running', stopped), ('Refused', refused)):
         lines = [
-            tag('li', tag('strong', f'{r.run}, {r.seed}'), f' ({r.state}): ', tag('code', r.last.replace(f'{out}/', '')))
-            for r in stopped
+            tag('li', tag('strong', f'{r.run}, {r.seed}'), f' ({r.state}): ', tag('code', short_paths(r.last, out)))
+            for r in found
         ]
-        parts.append(tag('div', tag('h3', 'Stopped, or still running'), tag('ul', *lines), class_='warning'))
+        if lines:
+            parts.append(tag('div', tag('h3', f'{title}: {len(lines)}'), tag('ul', *lines), class_='warning'))
     if missing:
         names = ', '.join(f'{r.run} ({r.seed})' for r in missing)
         parts.append(tag('details', tag('summary', f'Not started: {len(missing)}'), tag('p', names)))
@@ -109,15 +119,15 @@ def run_section(records: Sequence[RunRecord], out: Path) -> Markup:
 
 
 def _row(record: RunRecord, out: Path) -> Markup:
-    # the seed has a column of its own, and whose disk it was is nobody's concern
-    options = [text.replace(f'{out}/', '') for text in record.done.get('options', ()) if not text.startswith('randomness.seed=')]
+    # the seed has a column of its own
+    options = [short_paths(text, out) for text in record.done.get('options', ()) if not text.startswith('randomness.seed=')]
     shown = tag('details', tag('summary', len(options)), *(tag('code', text) for text in options)) if options else '-'
     return tag(
         'tr',
         tag('th', record.run, scope='row', class_='method'),
         tag('td', record.seed.removeprefix('seed ')),
         tag('td', record.state, class_='missing' if record.state != 'done' else None),
-        tag('td', record.config),
+        tag('td', short_paths(record.config, out)),
         tag('td', record.done.get('minutes', '-'), class_='number'),
         tag('td', record.done.get('commit', '-')),
         tag('td', shown, class_='options'),

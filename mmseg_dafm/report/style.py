@@ -48,7 +48,8 @@ td.best{background:var(--best)}
 td.options{white-space:normal;min-width:10rem}
 td.options code{display:block;overflow-wrap:anywhere;min-width:18rem}
 th button{all:unset;cursor:pointer;white-space:nowrap}
-th button:focus-visible,.scroll:focus-visible,summary:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
+th button:focus-visible,.scroll:focus-visible,.wide:focus-visible,
+summary:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
 th[aria-sort=ascending] button::after{content:" \\2191"}
 th[aria-sort=descending] button::after{content:" \\2193"}
 .swatch{width:1em;height:1em;vertical-align:-.12em;margin-right:.4em;overflow:visible}
@@ -75,8 +76,11 @@ figcaption{font-size:15px;line-height:1.35;padding-top:.2rem}
 .pictures{columns:30rem;column-gap:1rem;margin:.5rem 0}
 .pictures figure{break-inside:avoid;padding-bottom:1rem}
 .pictures img{width:100%;height:auto;background:#fff;border:1px solid var(--line);border-radius:6px}
+@media (max-width:48rem){.wide{overflow-x:auto}.pictures{columns:auto}
+.pictures img{width:auto;min-width:100%;max-width:none}}
 @media (max-width:30rem){header,main{padding-left:.9rem;padding-right:.9rem}
-th,td{padding:.35rem .5rem}th.group,td.group{display:none}.under{display:block}}
+th,td{padding:.35rem .5rem}th.group,td.group{display:none}.under{display:block}
+th.method{white-space:normal;overflow-wrap:anywhere;min-width:8.5rem;max-width:8.5rem}}
 @media print{nav,progress{display:none}}
 """
 

@@ -53,9 +53,9 @@ def toy_run(root: Path, folder: Path, seed: int = 0) -> Path:
 
 
 def toy_suite(root: Path, tmp_path: Path):
-    """Two such runs as a suite; long titles and many columns, so that a narrow page must scroll them."""
+    """Two such runs as a suite; titles of 26 letters and many columns, so that a narrow page must scroll them."""
     folders = [str(toy_run(root, tmp_path / f'run{i}', i)) for i in range(2)]
-    title = 'A method with quite a long name {}'.format
+    title = 'A method with a long name{}'.format
     runs = [dict(name=f'run{i}', title=title(i), group='group', folder=folder) for i, folder in enumerate(folders)]
     values = ['fog/mIoU', 'clear/mIoU'] * 4
     columns = [dict(name=f'column{i}', title=f'a long heading {i}', value=value) for i, value in enumerate(values)]

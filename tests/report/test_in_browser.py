@@ -35,6 +35,33 @@ def test_nothing_sticks_out_and_all_pictures_are_decoded(page, tmp_path):
         assert corner < 60 if dark else corner > 200
 
 
+def test_a_phone_shows_whole_numbers_beside_the_methods(page, tmp_path):
+    action = """
+      const box = page.querySelector('#results .scroll'), wide = cell => cell.getBoundingClientRect().width;
+      const cells = [...box.querySelectorAll('td.number')];
+      const result = {box: box.clientWidth, method: wide(box.querySelector('tbody th')), number: Math.max(...cells.map(wide)),
+                      position: frame.contentWindow.getComputedStyle(box.querySelector('tbody th')).position};
+    """
+    seen = browser.look(page, 360, 740, tmp_path, action)['result']
+    assert seen['position'] == 'sticky'
+    assert seen['box'] - seen['method'] >= seen['number'] > 100
+
+
+def test_a_phone_shows_pictures_at_their_own_size_in_a_box_that_scrolls(page, tmp_path):
+    action = (
+        UNFOLD
+        + """
+      const picture = page.querySelector('.pictures img'), box = picture.parentElement;
+      const result = [picture.clientWidth, box.scrollWidth > box.clientWidth, box.clientWidth];
+    """
+    )
+    width, scrolls, box = browser.look(page, 360, 740, tmp_path, action)['result']
+    assert (width, scrolls) == (1400, True)
+    assert box <= 360
+    width, scrolls, box = browser.look(page, 1600, 740, tmp_path, action)['result']
+    assert (width <= box, scrolls) == (True, False)
+
+
 def test_a_click_sorts_a_table_and_another_reverses_it(tmp_path):
     page = write_report(fake_suite(tmp_path), tmp_path / 'out', images=0)
     action = """

@@ -11,6 +11,7 @@ from PIL import Image
 
 from mmseg_dafm.report.page import report, write_report
 from mmseg_dafm.report.run_section import last_line
+from mmseg_dafm.suites.run_config import run_hash
 from mmseg_dafm.suites.suite_load import load_suite
 from mmseg_dafm.suites.write import gather, write_tables
 from mmseg_dafm.tool_runs import ROOT
@@ -111,15 +112,89 @@ def call(name, *arguments):
 
 def test_the_tool_writes_beside_the_runs_and_refuses_odd_numbers(tmp_path, capsys):
     suite = fake_suite(tmp_path)
-    call('make_report.py', suite.file, '--runs', tmp_path / 'runs', '--no-predictions')
+    (tmp_path / 'runs').mkdir()
+    call('make_report.py', suite.file, '--out', tmp_path / 'runs', '--no-predictions')
     assert capsys.readouterr().out.strip().endswith(str(tmp_path / 'runs/report.html'))
     assert (tmp_path / 'runs/report.html').read_text().startswith('<!doctype html>')
     with pytest.raises(SystemExit, match='--images must be 1 or more, got 0: use --no-predictions'):
-        call('make_report.py', suite.file, '--runs', tmp_path / 'runs', '--images', 0)
+        call('make_report.py', suite.file, '--out', tmp_path / 'runs', '--images', 0)
     with pytest.raises(ValueError, match='--images must be 0 or more, got -1'):
         write_report(suite, tmp_path, images=-1)
     with pytest.raises(SystemExit, match='--report has nothing to show while the jobs of --slurm run'):
         call('run_suite.py', suite.file, '--out', tmp_path / 'runs', '--slurm', '--report')
+
+
+def test_the_page_goes_to_a_file_or_into_a_folder_and_shows_runs_by_hand(tmp_path, capsys):
+    suite = fake_suite(tmp_path)
+    arguments = ['make_report.py', suite.file, '--out', tmp_path, '--no-predictions']
+    (tmp_path / 'pages').mkdir()
+    for page, wanted in (
+        (tmp_path / 'pages', tmp_path / 'pages/report.html'),
+        (tmp_path / 'new/my.html', tmp_path / 'new/my.html'),
+    ):
+        call(*arguments, '--page', page)
+        assert capsys.readouterr().out.strip() == str(wanted)
+        assert wanted.read_text().startswith('<!doctype html>')
+    call(*arguments, *(f'--run=none={tmp_path}/full{i}' for i in range(2)))
+    page = (tmp_path / 'report.html').read_text()
+    assert [row[4] for row in table_cells(section(page, 'results'))[1:]] == ['20.00 ± 0.00', '41.00 ± 0.00', '41.00 ± 0.00']
+    assert [row[:3] for row in table_cells(section(page, 'runs'))[-2:]] == [['none', f'full{i}', 'done'] for i in range(2)]
+    assert '6 of 6 runs finished' in page
+    assert 'Not started' not in page
+    with pytest.raises(SystemExit, match="error: --run 'none' must have the form NAME=FOLDER"):
+        call(*arguments, '--run', 'none')
+
+
+def test_a_folder_that_does_not_exist_is_refused_and_not_made(tmp_path):
+    before = sorted(fake_suite(tmp_path) and tmp_path.iterdir())
+    with pytest.raises(SystemExit, match='error: --out .*/typo is no folder: name the one where tools/run_suite.py'):
+        call('make_report.py', tmp_path / 'suite.py', '--out', tmp_path / 'typo')
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_no_path_of_a_disk_is_shown_where_the_runs_were_moved(tmp_path):
+    command = [tool(tmp_path, ''), '{work_dir}']
+    suite = load_suite(write_suite(tmp_path, f'runs = [dict(name=n, command={command!r}, output="x.json") for n in "abc"]\n'
+                                   'columns = [dict(name="fog", value="fog/mIoU")]'))  # fmt: skip
+    out = tmp_path / 'out'
+    for name in 'abc':
+        (out / f'{name}_seed0').mkdir(parents=True)
+    (out / 'a_seed0/x.json').write_text(json.dumps(scores(fog=50.0)))
+    options = [
+        'randomness.seed=0',
+        'a.checkpoint=/home/someone/runs/b_seed0/iter_9.pth',
+        "a.c=['/mnt/volume/x/y.pth']",
+        'd=fog/mIoU',
+    ]
+    (out / 'a_seed0/done.json').write_text(json.dumps(dict(hash=run_hash(suite, suite.run('a')), options=options)))
+    (out / 'b_seed0/started.json').write_text(json.dumps(dict(hash=run_hash(suite, suite.run('b')))))
+    (out / 'b_seed0/stdout.txt').write_text("OSError: no '/home/someone/runs/b_seed0/w.pth' at https://host.org/some/page\n")
+    (out / 'c_seed0/done.json').write_text(json.dumps(dict(hash='another')))
+    page = report(suite, out, 0)
+    for text in (str(tmp_path), '/home', 'someone', '/mnt', 'volume'):
+        assert text not in page
+    text = unescape(section(page, 'runs'))
+    for wanted in (
+        'a.checkpoint=b_seed0/iter_9.pth',
+        "a.c=['x/y.pth']",
+        'd=fog/mIoU',
+        "'b_seed0/w.pth'",
+        'https://host.org/some/page',
+    ):
+        assert wanted in text
+    # what is refused is neither stopped nor running
+    stopped, refused = re.findall(r'<div class="warning"><h3>([^<]+)</h3><ul>(.*?)</ul>', text)
+    assert (stopped[0], refused[0]) == ('Stopped, or still running: 1', 'Refused: 1')
+    assert stopped[1].startswith('<li><strong>b, seed 0')
+    assert refused[1].startswith('<li><strong>c, seed 0</strong> (refused): <code>c_seed0 holds a run with another config')
+    assert '<li>1 of 3 runs finished</li><li>1 refused</li>' in page
+
+
+def test_dots_are_explained_and_the_legend_knows_only_what_was_run(tmp_path):
+    text = section(report(fake_suite(tmp_path), tmp_path, 0), 'classes')
+    assert 'Dots instead of bars, because bars must start at zero' in text
+    legend = re.search('<ul class="legend">(.*?)</ul>', text)[1]
+    assert re.findall(r'</svg>([^<]+)</li>', legend) == ['Freeze', '&lt;b&gt;&amp;&quot;x&quot;']
 
 
 def test_the_log_is_read_from_its_end(tmp_path):

@@ -14,10 +14,11 @@ from PIL import Image
 from mmseg_dafm.analysis.qualitative import colourise
 from mmseg_dafm.report.class_section import LEFT, RIGHT, axis, domains, panel
 from mmseg_dafm.report.images import label_map, photo
-from mmseg_dafm.report.marks import COLOURS, SHAPES, marks
+from mmseg_dafm.report.marks import COLOURS, SHAPES, draw_mark, marks
 from mmseg_dafm.report.markup import join, tag
 from mmseg_dafm.suites.results import read_folder
-from mmseg_dafm.suites.table import class_table
+from mmseg_dafm.suites.suite_load import load_suite
+from mmseg_dafm.suites.table import class_table, main_table
 from tests.report.common import fake_suite
 
 
@@ -49,6 +50,17 @@ def test_marks_differ_and_equal_titles_share_one():
     count = len(COLOURS) * len(SHAPES)
     found = marks([str(i % count) for i in range(2 * count)])
     assert len(set(found.values())) == len(found) == count
+    assert len({draw_mark(mark, 0, 0) for mark in found.values()}) == count
+
+
+def test_two_methods_of_a_suite_never_share_a_mark(root):
+    files = sorted((root / 'configs/suites').glob('*.py'))
+    assert len(files) > 10
+    for file in files:
+        suite = load_suite(str(file))
+        titles = [row.title for row in main_table(suite, {}).rows]
+        drawn = {draw_mark(mark, 0, 0) for mark in marks(titles).values()}
+        assert len(drawn) == len(set(titles)), file.name
 
 
 @given(st.integers(0, 1000), st.integers(0, 1000))

@@ -91,5 +91,5 @@ def test_a_run_on_other_images_is_left_out_with_a_sentence(root, tmp_path):
     config.write_text(config.read_text().replace('length=20', 'length=40'))
     page = report(suite, tmp_path, 1)
     assert 'run1: no prediction, because its test images are not those of run0' in page
-    assert page.count('prediction of A method with quite a long name 0') == 5
-    assert 'prediction of A method with quite a long name 1' not in page
+    assert page.count('prediction of A method with a long name0') == 5
+    assert 'prediction of A method with a long name1' not in page
