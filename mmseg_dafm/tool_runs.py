@@ -27,7 +27,7 @@ def run_tool(
     processes: int = 1,
     keep: Sequence[int] = (),
 ) -> None:
-    """Run ``tools/<name>`` with one thread per process unless OMP_NUM_THREADS says another number, its output appended to ``log``.
+    """Run ``tools/<name>`` with one thread per process unless OMP_NUM_THREADS is set, its output appended to ``log``.
 
     Args:
         name: Path of the script below tools/.

@@ -109,6 +109,8 @@ def main() -> None:
     args = parse_args()
     suite = load_suite(args.suite)
     args.out = (args.out or Path('work_dirs') / Path(args.suite).stem).resolve()
+    if args.out.exists() and not args.out.is_dir():
+        raise ValueError(f'--out {args.out} is a file: name a folder')
     if args.gpus_per_run is None:
         args.gpus_per_run = suite.gpus or 1
     elif suite.gpus not in (None, args.gpus_per_run):

@@ -37,8 +37,9 @@ def plan(suite: Suite, seeds: Sequence[int] | None = None, only: Sequence[str] =
         only: Names of runs; what they need comes along. Empty for all.
 
     Raises:
-        ValueError: For a name that the suite does not have.
+        ValueError: For a name that the suite does not have, or seeds that are none.
     """
+    check_seeds(seeds)
     names = [run.name for run in suite.runs]
     for name in only:
         if name not in names:
@@ -55,6 +56,16 @@ def plan(suite: Suite, seeds: Sequence[int] | None = None, only: Sequence[str] =
             if run.kind != 'folder' and (not only or run.name in only):
                 add(cell_of(suite, run, seed))
     return list(cells)
+
+
+def check_seeds(seeds: Sequence[int] | None) -> None:
+    """Refuse seeds of the command line that no run can have.
+
+    Raises:
+        ValueError: For a negative one, or one given twice.
+    """
+    if seeds and (min(seeds) < 0 or len(set(seeds)) < len(seeds)):
+        raise ValueError(f'--seeds {" ".join(map(str, seeds))}: give different numbers, 0 or more')
 
 
 def folder_of(suite: Suite, cell: Cell, out: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import inspect
 import json
 from collections.abc import Mapping
 from functools import cache
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
 
 from mmseg_dafm.suites.suite_checks import needed
 from mmseg_dafm.suites.suite_file import Run, Suite
@@ -16,6 +18,10 @@ from mmseg_dafm.tool_runs import ROOT
 
 # where files lie differs between machines and does not make another run
 PATHS = ('checkpoint', 'pretrained', 'weights', 'path', 'load_from')
+
+# what mmengine reads from the top of a config, whether it is there or not
+RUNNER = {*inspect.signature(Runner.__init__).parameters, 'find_unused_parameters', 'sync_bn', 'model_wrapper_cfg', 'compile'}
+RUNNER |= {'activation_checkpointing', 'efficient_conv_bn_eval', 'tta_model', 'tta_pipeline'}
 
 
 class RunConfig(NamedTuple):
@@ -45,7 +51,14 @@ def _read(file: Path, options: tuple[str, ...]) -> tuple[dict, dict]:
     parser = argparse.ArgumentParser()
     parser.add_argument('--options', nargs='*', action=DictAction, default={})
     cfg = Config.fromfile(str(file))
-    cfg.merge_from_dict(parser.parse_args(['--options', *options]).options)
+    changes = parser.parse_args(['--options', *options]).options
+    for key in changes:
+        part = key.split('.')[0]
+        # merging would add it, where nobody reads it
+        if part not in cfg and part not in RUNNER:
+            known = ', '.join(sorted(str(name) for name in cfg))
+            raise ValueError(f'the option {key!r} begins with {part!r}, which is not in {file}: correct it to one of {known}.')
+    cfg.merge_from_dict(changes)
     return cfg.get('train_cfg') or {}, _without_paths(cfg._cfg_dict.to_dict())
 
 

@@ -1,9 +1,11 @@
 """Read a suite file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from os import PathLike
 from pathlib import Path
+from types import UnionType
+from typing import Union, get_args, get_origin
 
 from mmengine.config import Config
 
@@ -33,6 +35,8 @@ def load_suite(path: str | PathLike) -> Suite:
     content['runs'] = [_run(entry, f'{path}: runs[{i}]') for i, entry in enumerate(content['runs'])]
     content['columns'] = [_build(Column, entry, f'{path}: columns[{i}]') for i, entry in enumerate(content['columns'])]
     suite = _build(Suite, {'title': Path(path).stem, **content, 'file': str(path)}, str(path))
+    if suite.gpus is not None and suite.gpus < 1:
+        raise ValueError(f'{path}: gpus={suite.gpus} must be 1 or more: correct it.')
     check_suite(suite)
     return suite
 
@@ -59,8 +63,32 @@ def _build(kind: type, entry: Mapping, where: str):
     if missing:
         raise ValueError(f'{where}.{missing[0]} is not given: add it.')
     for key, value in entry.items():
-        annotation = str(known[key].type)
-        wanted = 'dict' if 'Mapping' in annotation else 'list' if 'Sequence' in annotation else None
-        if wanted == 'list' and not isinstance(value, list | tuple) or wanted == 'dict' and not isinstance(value, Mapping):
-            raise ValueError(f'{where}.{key} must be a {wanted}, got {value!r}.')
+        if not _fits(value, known[key].type):
+            raise ValueError(f'{where}.{key} must be {_words(known[key].type)}, got {value!r}.')
     return kind(**entry)
+
+
+def _fits(value, wanted) -> bool:
+    """Whether a value has the type of a field; an integer is a float, a bool is no number."""
+    if get_origin(wanted) in (Union, UnionType):
+        return any(_fits(value, one) for one in get_args(wanted))
+    if get_origin(wanted) is Mapping:
+        key, item = get_args(wanted)
+        return isinstance(value, Mapping) and all(_fits(k, key) and _fits(v, item) for k, v in value.items())
+    if get_origin(wanted) is Sequence:
+        return isinstance(value, list | tuple) and all(_fits(one, get_args(wanted)[0]) for one in value)
+    if isinstance(value, bool):
+        return wanted is bool
+    return isinstance(value, (int, float) if wanted is float else wanted)
+
+
+def _words(wanted) -> str:
+    """How a type is called in messages."""
+    if get_origin(wanted) in (Union, UnionType):
+        return ' or '.join(map(_words, get_args(wanted)))
+    if get_origin(wanted) is Mapping:
+        return f'a dict, each value {_words(get_args(wanted)[1])}'
+    if get_origin(wanted) is Sequence:
+        return f'a list, each item {_words(get_args(wanted)[0])}'
+    names = {str: 'a string', int: 'an integer', float: 'a number', bool: 'True or False', type(None): 'None'}
+    return names.get(wanted) or f'a {wanted.__name__}'

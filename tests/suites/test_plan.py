@@ -110,3 +110,16 @@ def test_configs_that_do_not_fit_are_refused_by_run(tmp_path, old, new, words):
     suite = load_suite(path)
     with pytest.raises(ValueError, match=f"suite.py: run 'pre': .*({words})"):
         run_hash(suite, suite.run('pre'))
+
+
+def test_an_option_with_an_unknown_beginning_is_refused(tmp_path):
+    text = "runs = [dict(name='a', config=CONFIG, options=[OPTION])]\ncolumns = [dict(name='fog', value='fog')]\n"
+    suite = load_suite(write_suite(tmp_path, text.replace('OPTION', "'bacbone.depth=1'")))
+    words = (
+        r"suite.py: run 'a': the option 'bacbone.depth' begins with 'bacbone', which is not in .*config.py: correct it to one of"
+    )
+    with pytest.raises(ValueError, match=words):
+        read_config(suite, suite.run('a'))
+    for option in ("'model.backbone.depth=1'", "'load_from=x.pth'", "'find_unused_parameters=True'"):
+        suite = load_suite(write_suite(tmp_path, text.replace('OPTION', option)))
+        assert read_config(suite, suite.run('a')).checkpoint == 'iter_20.pth'

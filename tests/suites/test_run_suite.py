@@ -140,6 +140,8 @@ def test_a_dry_run_prints_the_commands_in_order_and_runs_nothing(suite, call):
         (['--gpus-per-run', '2'], '--gpus-per-run 2 needs --gpus'),
         (['--gpus', '0', '--gpus-per-run', '2'], '--gpus-per-run 2 is more than the 1 of --gpus'),
         (['--slurm', '--gpus-per-run', '-2'], '--jobs None and --gpus-per-run -2 must be 1 or more'),
+        (['--seeds', '-1'], '--seeds -1: give different numbers, 0 or more'),
+        (['--out', __file__], '--out .*test_run_suite.py is a file: name a folder'),
         (['--only', 'x'], "--only 'x': .*suite.py has no such run; use some of pre, slow, bad, late"),
     ],
 )
