@@ -47,7 +47,7 @@ def read_results(suite: Suite, run: Run, out: Path, seeds: Sequence[int] | None 
         ValueError: For a folder of the suite file that holds no results.
     """
     if run.kind == 'folder':
-        return [read_folder(folder, f'{suite.file}: run {run.name!r}') for folder in run.folder], []
+        return read_folders(run.folder, f'{suite.file}: run {run.name!r}'), []
     found, problems = [], []
     for cell in dict.fromkeys(cell_of(suite, run, seed) for seed in (suite.seeds if seeds is None else seeds)):
         try:
@@ -78,6 +78,19 @@ def read_folder(folder: str | Path, where: str) -> Result:
     record = read_json(folder / DONE)
     label = str(record['seed']) if record and 'seed' in record else str(folder)
     return read_result(tested[max(tested)] if tested else validated, label, record, domains=True)
+
+
+def read_folders(folders: Sequence[str | Path], where: str) -> list[Result]:
+    """As :func:`read_folder`, for the folders of one run; named by their paths where two have the same seed.
+
+    Raises:
+        ValueError: If one holds no results.
+    """
+    found = [read_folder(folder, where) for folder in folders]
+    if len({result.label for result in found}) < len(found):
+        # a row has one number per label, so none may be lost
+        found = [result._replace(label=str(folder)) for result, folder in zip(found, folders, strict=True)]
+    return found
 
 
 def read_result(file: Path, label: str, record: Mapping | None = None, domains: bool = False) -> Result:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmseg_dafm.evaluation.tables import write_text
 from mmseg_dafm.suites.render import to_csv, to_latex, to_markdown
-from mmseg_dafm.suites.results import Result, read_folder, read_results
+from mmseg_dafm.suites.results import Result, read_folders, read_results
 from mmseg_dafm.suites.stamp import stamp
 from mmseg_dafm.suites.suite_file import Suite
 from mmseg_dafm.suites.table import class_table, main_table
@@ -65,7 +65,7 @@ def gather(
     results, problems = {}, []
     for run in suite.runs:
         if run.name in folders:
-            results[run.name] = [read_folder(folder, f'--run {run.name}') for folder in folders[run.name]]
+            results[run.name] = read_folders(folders[run.name], f'--run {run.name}')
         elif run.row is not None:
             results[run.name], found = read_results(suite, run, out, seeds)
             problems += found

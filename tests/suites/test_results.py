@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mmseg_dafm.suites.results import read_folder, read_results
+from mmseg_dafm.suites.results import read_folder, read_folders, read_results
 from mmseg_dafm.suites.run_config import run_hash
 from mmseg_dafm.suites.stamp import stamp
 from mmseg_dafm.suites.suite_load import load_suite
@@ -77,6 +77,8 @@ def test_a_folder_by_hand_has_the_seed_and_commit_of_its_record_and_may_hold_a_b
     folder = finished(suite, tmp_path, 'a', seed=3, processes=2, batch_size=8)
     result = read_folder(folder, 'x')
     assert (result.label, result.commit, result.protocol['batch_size']) == ('3', 'abc', 8)
+    other = finished(suite, tmp_path, 'b', seed=3)
+    assert [one.label for one in read_folders([folder, other], 'x')] == [str(folder), str(other)]
     best = write_scores(tmp_path / 'best', 'domain_iou_best_mIoU_iter_10.json', fog=1.0)
     assert read_folder(best, 'x').values['fog']['mIoU'] == 1.0
     write_scores(best, 'domain_iou_iter_10.json', fog=2.0)

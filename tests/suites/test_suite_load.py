@@ -29,7 +29,7 @@ MISTAKES = {
     "runs = [dict(name='a', confg=CONFIG)]\n" + COLUMNS: r'runs\[0\]\.confg is unknown: use one of name, config',
     "runs = [dict(config=CONFIG)]\n" + COLUMNS: r'runs\[0\]\.name is not given',
     "runs = ['a']\n" + COLUMNS: r"runs\[0\] must be a dict, got 'a'",
-    "runs = [dict(name='a', config=CONFIG, options='x=1')]\n" + COLUMNS: r"runs\[0\]\.options must be a list, each item a string, got 'x=1'",
+    "runs = [dict(name='a', config=CONFIG, options='x=1')]\n" + COLUMNS: r"runs\[0\]\.options must be a list, each item a string",
     "runs = [dict(name='a', config=CONFIG, paper=[1])]\n" + COLUMNS: r'runs\[0\]\.paper must be a dict',
     "runs = [dict(name='a/b', config=CONFIG)]\n" + COLUMNS: "runs has the name 'a/b': use letters",
     "runs = [dict(name='a', config=CONFIG)] * 2\n" + COLUMNS: "runs has 'a' twice",
