@@ -135,7 +135,7 @@ def shrink(node) -> None:
         node.class_embeddings = dict(provider='hash', classes=classes, dim=16)
     elif kind in ('VFMBackbone', 'MaskCLIPBackbone'):
         depth = TINY_VIT['depth']
-        own = dict(out_indices=(depth - 1,)) if len(node.out_indices) == 1 else {}
+        own = dict(out_indices=(depth - 1,)) if len(node.get('out_indices', TINY_VIT['out_indices'])) == 1 else {}
         node.update({**TINY_VIT, **own}, **(dict(global_attn_indexes=(1, 3)) if 'samvit' in node.model_name else {}))
         if node.get('adapter'):
             node.adapter.update(TINY_ADAPTERS[node.adapter.type])
