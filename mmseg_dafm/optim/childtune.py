@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mmseg_dafm.fisher.sharing import from_first_rank
+from mmseg_dafm.optim.own_state import split_state
 
 # key of the wrapper's own part of its state
 STATE = 'child_tune'
@@ -107,13 +108,7 @@ class RandomChild:
         Raises:
             ValueError: If the state was written by another wrapper.
         """
-        rest = dict(state_dict)
-        own = rest.pop(STATE, None)
-        if own is None:
-            raise ValueError(
-                f"the checkpoint's optimizer state was not written by {type(self).__name__}: load its weights with load_from, "
-                'without --resume.'
-            )
+        rest, own = split_state(state_dict, STATE, type(self).__name__)
         super().load_state_dict(rest)
         self.seed = own['seed']
 

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from mmseg_dafm.fisher.candidates import Candidate, candidate_tensors, parameter_count
 from mmseg_dafm.fisher.compact import CompactParameters
 from mmseg_dafm.fisher.flat_ids import check_ranking, touched_tensors
+from mmseg_dafm.optim.own_state import split_state
 
 # Key of the optimizer's groups that own compact parameters: the names of the dense tensors behind them.
 TENSORS = 'compact_tensors'
@@ -199,13 +200,7 @@ class SelectedWeights:
         Raises:
             ValueError: If the state is another optimizer wrapper's, another model's or has other groups.
         """
-        rest = dict(state_dict)
-        own = rest.pop(STATE, None)
-        if own is None:
-            raise ValueError(
-                f"the checkpoint's optimizer state was not written by {type(self).__name__}: load its weights with load_from, "
-                'without --resume.'
-            )
+        rest, own = split_state(state_dict, STATE, type(self).__name__)
         self._check_state(own)
         self._compact.reset()
         self.cohorts, self.ranking, self.settings = [], None, None
