@@ -54,9 +54,6 @@ def _check_run(suite: Suite, run: Run) -> None:
     for key in ('options', 'targets'):
         if run.kind != 'config' and getattr(run, key):
             raise ValueError(f'{where} has {key} and no config: put them into the command.')
-    for text in [*run.options, *run.command]:
-        if not isinstance(text, str):
-            raise ValueError(f'{where}: options and command must be strings, got {text!r}.')
     for option in run.options:
         if '=' not in option and not option.startswith('{'):
             raise ValueError(f'{where}: the option {option!r} must have the form KEY=VALUE.')
