@@ -1,0 +1,1 @@
+"""What every room may use: checkpoints, files, processes. Imports nothing of the other rooms."""
