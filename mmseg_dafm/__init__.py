@@ -23,6 +23,7 @@ if 'mmseg_dafm.doctor' not in sys.orig_argv:
     elif _missing:
         raise ImportError(f'mmseg_dafm needs mmsegmentation, but {", ".join(_missing)} cannot be imported: {_ADVICE}')
     else:
-        from mmseg_dafm import compat, datasets, evaluation, hooks, models, optim  # noqa: F401
+        from mmseg_dafm import datasets, evaluation, hooks, models, optim  # noqa: F401
+        from mmseg_dafm.core import saving
 
-        compat.install()
+        saving.install()

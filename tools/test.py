@@ -20,6 +20,7 @@ from mmseg.registry import DATASETS, RUNNERS
 
 from mmseg_dafm import run_config
 from mmseg_dafm.config_check import check_config
+from mmseg_dafm.core.checkpoint import CheckpointError, TrustCheckpoint
 from mmseg_dafm.datasets.submission import SERVERS, check_images, pack
 from mmseg_dafm.datasets.target_options import apply_options, split_options
 from mmseg_dafm.datasets.targets import GROUPS, TARGETS, select_targets, select_test_split
@@ -40,6 +41,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--show', action='store_true', help='show each prediction in a window')
     parser.add_argument('--show-dir', help='folder for the painted predictions')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds that --show waits')
+    parser.add_argument('--trust-checkpoint', action=TrustCheckpoint)
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE changes to the config')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
@@ -63,6 +65,7 @@ def prepare(args: argparse.Namespace) -> Config:
     cfg.load_from = args.checkpoint
     try:
         run_config.set_work_dir(cfg, args.config, args.work_dir)
+        run_config.require_fit(cfg)
         run_config.adapt_to_device(cfg)
         if args.targets:
             select_targets(cfg, args.targets)
@@ -130,4 +133,7 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    except CheckpointError as error:
+        raise SystemExit(f'error: {error}') from None
