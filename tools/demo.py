@@ -18,6 +18,7 @@ from rich.progress import track
 import mmseg_dafm  # noqa: F401 (registers the components for configs without custom_imports)
 from mmseg_dafm.analysis.domain_explorer import IMAGE_SUFFIXES
 from mmseg_dafm.analysis.overlay import paint_labels
+from mmseg_dafm.core.checkpoint import TrustCheckpoint, load_weights
 from mmseg_dafm.files import replacing
 
 VIDEO_SUFFIXES = {'.mp4', '.avi', '.mov', '.mkv', '.webm'}
@@ -30,6 +31,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', default='demo', help='folder for the painted images or the video')
     parser.add_argument('--opacity', type=float, default=0.5, help='share of the class colour, 0 to 1')
+    parser.add_argument('--trust-checkpoint', action=TrustCheckpoint)
     parser.add_argument('--device', default='cuda:0' if torch.cuda.is_available() else 'cpu')
     return parser.parse_args()
 
@@ -92,7 +94,13 @@ def main() -> None:
     if not images and source.suffix.lower() not in VIDEO_SUFFIXES:
         raise SystemExit(f'error: {source} is neither an image, a video nor a folder of images')
 
-    model = init_model(args.config, args.checkpoint, device=args.device)
+    model = init_model(args.config, device='cpu')
+    try:
+        meta = load_weights(model, args.checkpoint).get('meta') or {}
+    except ValueError as error:
+        raise SystemExit(f'error: {error}') from None
+    model.dataset_meta = meta.get('dataset_meta') or model.dataset_meta
+    model.to(args.device)
     # The palette is RGB, OpenCV's images are BGR.
     palette = np.asarray(model.dataset_meta['palette'])[:, ::-1]
 

@@ -63,6 +63,7 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu') -> Any:
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f'checkpoint {path} does not exist: correct the path.')
+    trusted = os.environ.get(TRUST) == '1'
     try:
         if path.suffix == '.safetensors':
             from safetensors.torch import load_file
@@ -70,8 +71,9 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu') -> Any:
             return load_file(path, device=str(map_location or 'cpu'))
         if _is_torchscript(path):
             return torch.jit.load(path, map_location=map_location).state_dict()
+        if not trusted and not _may_be_torch(path):
+            raise pickle.UnpicklingError('neither a zip archive nor a pickle')
         # not weights_only: torch < 2.4 knows no list of allowed classes, and mmengine's log history needs one
-        trusted = os.environ.get(TRUST) == '1'
         return torch.load(path, map_location, pickle if trusted else _PLAIN, weights_only=False)
     except _CodeRefused as error:
         raise CheckpointError(
@@ -231,8 +233,10 @@ def require_fit(
     Raises:
         CheckpointError: Naming the file, how much is covered, and the first tensors that are missing, misshapen or not finite.
     """
+    if not state:
+        raise CheckpointError(f'{what} holds no tensors by name: give a checkpoint.')
     fit = compare(model, state, needed)
-    if not fit.complete or not state:
+    if not fit.complete:
         raise CheckpointError(
             f'{what} does not fit the {type(model).__name__} of the config: {fit}. Give a checkpoint of this config, or the '
             'config that wrote it.'
@@ -316,7 +320,10 @@ def _allowed(module: str, name: str) -> object | None:
 
 _multiarray = getattr(np, '_core', getattr(np, 'core', None)).multiarray
 _ALLOWED = {
-    **{('builtins', kind.__name__): kind for kind in (set, frozenset, slice, complex, bytearray, list, dict, tuple, int, float)},
+    **{
+        ('builtins', kind.__name__): kind
+        for kind in (set, frozenset, slice, complex, bytearray, list, dict, tuple, int, float, object)
+    },
     ('builtins', 'getattr'): _history_method,
     ('collections', 'OrderedDict'): collections.OrderedDict,
     ('collections', 'defaultdict'): collections.defaultdict,
@@ -348,6 +355,12 @@ _PLAIN = types.SimpleNamespace(
     __name__='plain', Unpickler=_PlainUnpickler, load=lambda file, **options: _PlainUnpickler(file, **options).load(),
     loads=lambda data, **options: _PlainUnpickler(io.BytesIO(data), **options).load(),
 )  # fmt: skip
+
+
+def _may_be_torch(path: Path) -> bool:
+    # a text would be read as a pickle of the oldest protocol; torch writes zip archives, and protocol 2 before torch 1.6
+    with open(path, 'rb') as file:
+        return file.read(1) == b'\x80' or zipfile.is_zipfile(path)
 
 
 def _is_torchscript(path: Path) -> bool:

@@ -142,7 +142,7 @@ def test_a_backbone_is_found_inside_a_segmentor():
     [
         (lambda s: s.pop('backbone.weight'), '7 of 8 tensors fit.*1 are missing .backbone.weight'),
         (lambda s: s.update({'head.weight': torch.ones(3, 4, 1, 1)}), r'head.weight: \(3, 4, 1, 1\), not \(2, 4, 1, 1\)'),
-        (lambda s: s.clear(), 'no tensors|0 of'),
+        (lambda s: s.clear(), 'no tensors by name'),
         (lambda s: s['norm.running_var'].fill_(float('inf')), 'not finite .norm.running_var'),
         (lambda s: s['head.bias'].fill_(float('nan')), 'not finite .head.bias'),
     ],

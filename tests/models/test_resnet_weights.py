@@ -68,6 +68,10 @@ def without_counts(state: dict) -> dict:
     return {key: value for key, value in state.items() if not key.endswith('num_batches_tracked')}
 
 
+def under_ddp(state: dict) -> dict:
+    return {f'module.{key}': value for key, value in state.items()}
+
+
 PUBLISH = {'mocov2': moco, 'swav': swav, 'torchvision': dict}
 
 
@@ -126,6 +130,34 @@ def test_timms_clip_computes_what_the_published_tower_does(tower, tmp_path):
     assert_same_maps(model(images), tower(images))
 
 
+@pytest.mark.parametrize(
+    ('published', 'name'),
+    [
+        (lambda plain, tower: under_ddp(plain), 'torchvision'),
+        (lambda plain, tower: {key.removeprefix('module.'): value for key, value in moco(plain).items()}, 'mocov2'),
+        (lambda plain, tower: {key.removeprefix('module.'): value for key, value in swav(plain).items()}, 'swav'),
+        (lambda plain, tower: {**tower, 'attnpool.positional_embedding': torch.zeros(2)}, 'clip'),
+    ],
+    ids=['torchvision-under-module', 'moco-without-module', 'swav-without-module', 'visual-tower-alone'],
+)
+def test_the_same_weights_under_other_prefixes(plain, tower, published, name):
+    expected = convert_resnet50(clip(tower.state_dict()) if name == 'clip' else plain.state_dict()).state
+    state = published(plain.state_dict(), tower.state_dict())
+    converted = convert_resnet50(state)
+    assert converted.format == name
+    assert all(torch.equal(value, expected[key]) for key, value in converted.state.items())
+    assert set(converted.taken.values()) | set(converted.dropped) == set(state)
+
+
+@pytest.mark.parametrize('name', PUBLISH)
+def test_weights_that_are_not_finite_are_refused(plain, name):
+    published = PUBLISH[name](plain.state_dict())
+    key = next(key for key in published if key.endswith('layer2.0.conv1.weight') and 'encoder_k' not in key)
+    published[key] = torch.full_like(published[key], float('nan'))
+    with pytest.raises(ValueError, match=rf'1 of \d+ tensors are not finite \({key}'):
+        convert_resnet50(published)
+
+
 def test_counts_of_batches_may_be_absent(plain):
     converted = convert_resnet50(without_counts(plain.state_dict()))
     assert len(converted.state) == 265
@@ -136,7 +168,7 @@ def test_counts_of_batches_may_be_absent(plain):
 @pytest.mark.parametrize('key', ['layer3.5.conv2.weight', 'layer4.2.bn3.running_var', 'bn1.bias'])
 def test_one_missing_tensor_is_an_error(plain, name, key):
     published = PUBLISH[name](plain.state_dict())
-    del published[FORMATS[name].prefix + key]
+    del published[('' if name == 'torchvision' else 'module.') + FORMATS[name].prefix + key]
     with pytest.raises(ValueError, match=rf'covers 264 of the 265 tensors of the {name} ResNet-50: {key} is missing'):
         convert_resnet50(published)
 
@@ -159,9 +191,7 @@ def test_other_shapes_and_deeper_networks_are_errors(plain):
 
 
 def test_the_wrong_format_and_foreign_checkpoints_are_errors(plain):
-    with pytest.raises(
-        ValueError, match=r"covers 0 of the 265 .* conv1.weight is missing, sought under the prefix 'module.encoder_q.'"
-    ):
+    with pytest.raises(ValueError, match=r"covers 0 of the 265 .* conv1.weight is missing, sought under the prefix 'encoder_q.'"):
         convert_resnet50(plain.state_dict(), 'mocov2')
     with pytest.raises(ValueError, match="format='moco' is unknown: use auto or one of clip, mocov2, swav, torchvision"):
         convert_resnet50(plain.state_dict(), 'moco')

@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 
+import numpy as np
 import pytest
 import torch
 from mmseg.registry import MODELS
@@ -23,6 +24,15 @@ def reference():
     for parameter in model.parameters():  # biases and norms too, so that no key can hide behind a default
         nn.init.normal_(parameter, std=0.2)
     return model
+
+
+def with_heads(reference):
+    """The state dict of the reference with the neck and the head of the official segmentor."""
+    outputs = [width + CLASSES * (level in (1, 2)) for level, width in enumerate(WIDTHS)]
+    reference.neck = MODELS.build(dict(type='FPN', in_channels=outputs, out_channels=256, num_outs=4))
+    head = dict(type='FPNHead', in_channels=[256] * 4, in_index=[0, 1, 2, 3], feature_strides=[4, 8, 16, 32], channels=256)
+    reference.decode_head = MODELS.build(dict(head, num_classes=CLASSES, norm_cfg=dict(type='BN')))
+    return reference.state_dict()
 
 
 def build(**kwargs):
@@ -100,7 +110,7 @@ def test_one_file_of_the_original_release_loads(reference, tmp_path, suffix):
 def test_a_damaged_file_gives_one_sentence(tmp_path):
     path = tmp_path / 'broken.ckpt'
     path.write_bytes(b'no checkpoint')
-    with pytest.raises(ValueError, match='broken.ckpt cannot be read as plain tensors'):
+    with pytest.raises(ValueError, match='broken.ckpt cannot be read: it is cut off or no checkpoint'):
         load_unet(build().unet, str(path))
 
 
@@ -131,7 +141,55 @@ def test_the_converter_writes_what_the_backbone_loads(converter, reference, tmp_
     from mmseg_dafm.models.backbones import sd_architectures
 
     monkeypatch.setitem(sd_architectures.ARCHITECTURES, 'tiny', dict(unet={**sd_architectures.SD15_UNET, **UNET}, vae=VAE))
-    torch.save({'state_dict': reference.state_dict(), 'meta': dict(CLASSES=('a', 'b'))}, tmp_path / 'vpd.pth')
-    converter(tmp_path / 'vpd.pth', tmp_path / 'ours.pth', '--architecture', 'tiny')
-    state = torch.load(tmp_path / 'ours.pth', weights_only=True)['state_dict']
-    assert build().load_state_dict({k.removeprefix('backbone.'): v for k, v in state.items()}) == ([], [])
+    published = with_heads(reference)
+    # mmcv's save_best leaves numpy's numbers in the metadata
+    meta = dict(CLASSES=('a', 'b'), hook_msgs=dict(best_score=np.float64(53.7)))
+    for name, state in (('plain', published), ('ddp', {f'module.{key}': value for key, value in published.items()})):
+        torch.save({'state_dict': state, 'meta': meta}, tmp_path / f'{name}.pth')
+    torch.save({'model': published}, tmp_path / 'wrapped.pth')
+    for name in ('plain', 'ddp', 'wrapped'):
+        converter(tmp_path / f'{name}.pth', tmp_path / 'ours.pth', '--architecture', 'tiny')
+        state = torch.load(tmp_path / 'ours.pth', weights_only=True)['state_dict']
+        backbone = {k.removeprefix('backbone.'): v for k, v in state.items() if k.startswith('backbone.')}
+        assert build().load_state_dict(backbone) == ([], [])
+        assert torch.equal(state['decode_head.conv_seg.bias'], published['decode_head.conv_seg.bias'])
+
+
+UNET_KEY = 'unet.unet.diffusion_model.'
+ATTENTION = 'input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight'
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (lambda s: s.pop(UNET_KEY + ATTENTION), 'attn2.to_k'),
+        (
+            lambda s: [s.pop(key) for key in list(s) if 'encoder.down.1' in key],
+            'latents.encoder|encoder.down.1',
+        ),
+        (lambda s: [s.pop(key) for key in list(s) if key.startswith('encoder_vq.')], 'latents.encoder|encoder'),
+        (lambda s: [s.pop(key) for key in list(s) if key.startswith('decode_head.')], 'decode_head'),
+        (lambda s: [s.pop(key) for key in list(s) if key.startswith('neck.')], 'neck'),
+        (lambda s: [s.pop(key) for key in list(s) if key.startswith('text_adapter.')], 'text_adapter'),
+        (lambda s: s.pop('class_embeddings'), 'class_embeddings'),
+        (lambda s: s.update({UNET_KEY + 'input_blocks.1.0.surprise': torch.ones(1)}), 'surprise|without a place'),
+        (lambda s: s.update({UNET_KEY + ATTENTION: torch.ones(2, 2)}), r'to_k.weight: \(2, 2\)'),
+        (lambda s: s['gamma'].fill_(float('nan')), 'not finite .gamma'),
+    ],
+)
+def test_an_incomplete_or_foreign_vpd_is_refused(converter, reference, tmp_path, monkeypatch, change, words):
+    from mmseg_dafm.models.backbones import sd_architectures
+
+    monkeypatch.setitem(sd_architectures.ARCHITECTURES, 'tiny', dict(unet={**sd_architectures.SD15_UNET, **UNET}, vae=VAE))
+    state = with_heads(reference)
+    change(state)
+    torch.save({'state_dict': state}, tmp_path / 'vpd.pth')
+    with pytest.raises(SystemExit, match=f'^error: .*({words})'):
+        converter(tmp_path / 'vpd.pth', tmp_path / 'ours.pth', '--architecture', 'tiny')
+    assert not (tmp_path / 'ours.pth').exists()
+
+
+def test_the_architecture_must_be_the_file_s_own(converter, reference, tmp_path):
+    torch.save({'state_dict': with_heads(reference)}, tmp_path / 'vpd.pth')
+    with pytest.raises(SystemExit, match='^error: .*vpd.pth does not fit|^error: .*architecture'):
+        converter(tmp_path / 'vpd.pth', tmp_path / 'ours.pth', '--architecture', 'sd1.5')

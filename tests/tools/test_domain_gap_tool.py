@@ -72,7 +72,7 @@ def test_two_networks_see_the_same_images(run, monkeypatch, capsys):
     [
         (['--run', 'a', 'none.py', 'streets.pth'], 'config none.py does not exist'),
         (['--run', 'a', 'streets.py', 'none.pth'], 'checkpoint none.pth does not exist'),
-        (['--run', 'a', 'streets.py', 'other.pth'], 'other.pth covers'),
+        (['--run', 'a', 'streets.py', 'other.pth'], 'other.pth does not fit the EncoderDecoder of the config: 5 of 30'),
         (['--run', 'a', 'streets.py', 'streets.pth', '--run', 'a', 'streets.py', 'streets.pth'], 'two networks have one name'),
         (['--run', 'a', 'streets.py', 'streets.pth', '--reference', 'fog'], "'fog' is none of the domains"),
         (['--run', 'a', 'streets.py', 'streets.pth', '--layers', 'neck'], "the model has no 'neck'"),

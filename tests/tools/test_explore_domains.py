@@ -142,7 +142,7 @@ def test_tool_uses_the_checkpoints_tower(root, monkeypatch, tmp_path, folder, co
 
 def test_tool_refuses_wrong_configs_and_checkpoints(root, monkeypatch, tmp_path, folder, config):
     torch.save({'state_dict': {'backbone.x': torch.ones(1)}}, tmp_path / 'other.pth')
-    with pytest.raises(SystemExit, match=r'other.pth does not hold the domain embedding'):
+    with pytest.raises(SystemExit, match=r'other.pth does not fit the DomainEmbedding'):
         run_tool(root, monkeypatch, folder, config, '--checkpoint', tmp_path / 'other.pth')
     (tmp_path / 'plain.py').write_text("model = dict(type='EncoderDecoder')\n")
     with pytest.raises(SystemExit, match=r'plain.py has no model.domain_embedding'):

@@ -24,7 +24,9 @@ def test_work_dir_is_argument_then_config_then_name():
 
 
 def test_resume_prefers_the_work_dir_over_load_from(tmp_path):
-    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_7.pth'))
+    torch.save({}, tmp_path / 'iter_7.pth')
+    # where the folder was before somebody moved it
+    (tmp_path / 'last_checkpoint').write_text('/scratch/run/iter_7.pth')
     cfg = config(work_dir=str(tmp_path), load_from='pretrained.pth')
     run_config.set_resume(cfg, True)
     assert cfg.resume is True

@@ -198,7 +198,7 @@ def test_pretrained_weights_are_dropped_and_other_initialisation_stays():
         (['streets.py', 'model.pth', '--limit', '0'], 'error: --limit must be 1 or more, got 0'),
         (['tiny.py', 'model.pth', '--cfg-options', 'test_dataloader.dataset.data_root=nowhere'], "data_root='nowhere'"),
         (['streets.py', 'model.pth', '--cfg-options', 'test_evaluator=None'], 'defines no test_dataloader or no test_evaluator'),
-        (['streets.py', 'other.pth'], "error: no weight of other.pth fits the config's model: its keys begin with ['x']"),
+        (['streets.py', 'other.pth'], 'error: other.pth does not fit the EncoderDecoder of the config: 0 of 42 tensors fit'),
         (['--pictures', 'none.png'], 'error: --pictures names none.png, which does not exist'),
     ],
 )

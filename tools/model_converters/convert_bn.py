@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
-from mmengine.runner.checkpoint import get_state_dict, save_checkpoint
+from mmengine.runner.checkpoint import get_state_dict
 from mmseg.registry import MODELS
 from torch import nn
 
@@ -24,6 +24,7 @@ from mmseg_dafm.analysis.bn_picture import draw_conversion
 from mmseg_dafm.bn.layers import within
 from mmseg_dafm.config_check import check_config
 from mmseg_dafm.core.checkpoint import TrustCheckpoint, load_weights
+from mmseg_dafm.core.saving import save_checkpoint
 from mmseg_dafm.files import replacing
 from mmseg_dafm.hooks.bn_conversion import MARK, BNConversionHook
 from mmseg_dafm.hooks.target_batches import build_target_loader
@@ -95,8 +96,7 @@ def main() -> None:
     meta = {MARK: record, 'cfg': cfg.pretty_text}
     if hasattr(loader.dataset, 'metainfo'):
         meta['dataset_meta'] = loader.dataset.metainfo
-    with replacing(args.out) as path:
-        save_checkpoint({'meta': meta, 'state_dict': get_state_dict(model)}, str(path))
+    save_checkpoint({'meta': meta, 'state_dict': get_state_dict(model)}, str(args.out))
     if args.picture:
         with replacing(args.picture) as path:
             draw_conversion(report, path)

@@ -8,42 +8,15 @@ model_name='resnet50_clip.openai', features_only=True, pretrained=False. An inco
 
 import argparse
 import sys
-import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 
+from mmseg_dafm.core.checkpoint import TrustCheckpoint, read_checkpoint, state_dict_of
 from mmseg_dafm.files import replacing
 from mmseg_dafm.models.backbones.resnet_weights import FORMATS, convert_resnet50
-from mmseg_dafm.models.backbones.sd_weights import read_state_dict
-
-
-def read(path: Path) -> Mapping[str, torch.Tensor]:
-    """The tensors of a checkpoint or of a jit archive, by name.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read as tensors.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f'{path} does not exist')
-    if not _is_jit_archive(path):
-        state = read_state_dict(str(path))
-        return {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
-    try:
-        return torch.jit.load(path, map_location='cpu').state_dict()
-    except RuntimeError as error:
-        raise ValueError(f'{path} looks like a jit archive but cannot be loaded: {str(error).splitlines()[0]}') from error
-
-
-def _is_jit_archive(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith('/constants.pkl') for name in archive.namelist())
 
 
 def main() -> None:
@@ -52,9 +25,10 @@ def main() -> None:
     parser.add_argument('target', type=Path, help='file to write (.pth)')
     parser.add_argument('--format', choices=['auto', *FORMATS], default='auto')
     parser.add_argument('--list', action='store_true', help='print every key that is taken or dropped')
+    parser.add_argument('--trust-checkpoint', action=TrustCheckpoint)
     args = parser.parse_args()
     try:
-        converted = convert_resnet50(read(args.source), args.format)
+        converted = convert_resnet50(state_dict_of(read_checkpoint(args.source)), args.format)
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f'error: {error}') from None
     print(converted)

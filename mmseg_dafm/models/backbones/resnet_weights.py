@@ -9,6 +9,8 @@ import torch
 from mmseg.models import ResNet, TIMMBackbone
 from torch import Tensor
 
+from mmseg_dafm.core.checkpoint import check_finite
+
 CLIP_MODEL = 'resnet50_clip.openai'
 # torch's own count of training batches; older files lack it, and nothing reads it while momentum is a number
 OPTIONAL = 'num_batches_tracked'
@@ -19,7 +21,7 @@ class Format(NamedTuple):
     """How a publisher names the tensors.
 
     Attributes:
-        prefix: What the backbone's keys begin with.
+        prefix: What the backbone's keys begin with, after DDP's ``module.``.
         dropped: Beginnings of the keys that are left out on purpose: heads, momentum encoder, queue, text tower.
         rename: From the publisher's name without prefix to the backbone's.
     """
@@ -78,8 +80,8 @@ CLIP_OUTSIDE = (
 )  # fmt: skip
 FORMATS = {
     'clip': Format('visual.', CLIP_OUTSIDE, clip_name),
-    'mocov2': Format('module.encoder_q.', ('module.encoder_q.fc.', 'module.encoder_k.', 'module.queue'), str),
-    'swav': Format('module.', ('module.projection_head.', 'module.prototypes.'), str),
+    'mocov2': Format('encoder_q.', ('encoder_q.fc.', 'encoder_k.', 'queue'), str),
+    'swav': Format('', ('projection_head.', 'prototypes.'), str),
     'torchvision': Format('', ('fc.',), str),
 }
 
@@ -96,13 +98,26 @@ def detect_format(state: Mapping[str, Tensor]) -> str:
     Raises:
         ValueError: If the keys belong to none of them.
     """
+    names = common_names(state)
     for name, form in FORMATS.items():
-        if all(f'{form.prefix}{key}' in state for key in ('conv1.weight', 'layer1.0.conv1.weight')):
+        trunk = all(f'{form.prefix}{key}' in names for key in ('conv1.weight', 'layer1.0.conv1.weight'))
+        if trunk and (name != 'swav' or any(key.startswith(form.dropped) for key in names)):
             return name
     raise ValueError(
         f'the format of the checkpoint is none of {", ".join(FORMATS)}: among its {len(state)} keys (first {sorted(state)[:3]}) '
         'there is no ResNet under the prefix of any of them.'
     )
+
+
+def common_names(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """Names as `FORMATS` has them -> names in the file.
+
+    DDP's ``module.`` is stripped where all names have it. A visual tower of CLIP alone, known by its attention pooling, gets the
+    ``visual.`` that it has beside the text tower.
+    """
+    start = 'module.' if all(key.startswith('module.') for key in state) else ''
+    tower = 'visual.' if any(key.startswith(f'{start}attnpool.') for key in state) else ''
+    return {tower + key.removeprefix(start): key for key in state}
 
 
 def backbone_shapes(form: str) -> dict[str, torch.Size]:
@@ -132,8 +147,8 @@ def convert_resnet50(state: Mapping[str, Tensor], form: str = 'auto') -> Convert
         The backbone's state dict in float32, with the report of what was taken and dropped.
 
     Raises:
-        ValueError: For an unknown format, keys that are not understood, wrong shapes, or a backbone that is not covered
-            completely (``num_batches_tracked`` apart).
+        ValueError: For an unknown format, keys that are not understood, wrong shapes, weights that are not finite, or a backbone
+            that is not covered completely (``num_batches_tracked`` apart).
 
     Source: MoCo (facebookresearch/moco, attribute names of ``MoCo``), SwAV (facebookresearch/swav, ``ResNet``), CLIP
     (openai/CLIP, ``ModifiedResNet``): the names of their modules.
@@ -145,9 +160,9 @@ def convert_resnet50(state: Mapping[str, Tensor], form: str = 'auto') -> Convert
     prefix, left_out, rename = FORMATS[form]
     shapes = backbone_shapes(form)
     taken, dropped, unknown = {}, [], []
-    for key in state:
-        name = rename(key.removeprefix(prefix)) if key.startswith(prefix) else None
-        if key.startswith(left_out):
+    for common, key in common_names(state).items():
+        name = rename(common.removeprefix(prefix)) if common.startswith(prefix) else None
+        if common.startswith(left_out):
             dropped.append(key)
         elif name in shapes:
             taken[name] = key
@@ -160,6 +175,7 @@ def convert_resnet50(state: Mapping[str, Tensor], form: str = 'auto') -> Convert
                 f'{key} has shape {tuple(state[key].shape)}, but {name} of the {form} ResNet-50 needs {tuple(shapes[name])}: the '
                 'checkpoint is of another network.'
             )
+    check_finite({key: state[key] for key in taken.values()}, 'the checkpoint')
     # CLIP is published in half precision
     converted = {name: state[key].float() if state[key].is_floating_point() else state[key] for name, key in taken.items()}
     return ConvertedWeights(converted, form, taken, dropped)

@@ -66,8 +66,14 @@ def convert_vpd_checkpoint(state: Mapping[str, Tensor], unet_config: Mapping, va
             f'not an official VPD segmentation checkpoint: no {OFFICIAL_UNET}* or gamma among its {len(state)} keys '
             f'(first {sorted(state)[:3]}).'
         )
-    converted = {f'backbone.unet.{k}': v for k, v in convert_unet(part(OFFICIAL_UNET), unet_config).items()}
-    converted.update({f'backbone.latents.{k}': v for k, v in convert_vae(part(OFFICIAL_VAE), vae_config).items()})
+    try:
+        converted = {f'backbone.unet.{k}': v for k, v in convert_unet(part(OFFICIAL_UNET), unet_config).items()}
+        converted.update({f'backbone.latents.{k}': v for k, v in convert_vae(part(OFFICIAL_VAE), vae_config).items()})
+    except (KeyError, IndexError) as error:
+        # diffusers looks tensors up by the names that the architecture has
+        raise ValueError(
+            f'the VPD checkpoint lacks {error} of the U-Net or VAE: it is incomplete, or --architecture is not its own.'
+        ) from error
     dropped, unknown = [], []
     for key, value in state.items():
         if key.startswith(DROPPED):
