@@ -20,5 +20,7 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=4000, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
+    finite_loss=dict(type='FiniteLossHook'),
+    exact_resume=dict(type='ExactResumeHook'),
 )
 tta_model = dict(type='SegTTAModel')

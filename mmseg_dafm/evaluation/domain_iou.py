@@ -12,6 +12,7 @@ from mmseg.registry import METRICS
 from PIL import Image
 from prettytable import PrettyTable
 
+from mmseg_dafm.core.finite import is_finite
 from mmseg_dafm.evaluation.confusion import confusion_matrix
 from mmseg_dafm.evaluation.domain_scores import check_domain, flat_metrics, summarise
 from mmseg_dafm.evaluation.protocol import describe_test, parse_config
@@ -103,10 +104,12 @@ class DomainIoUMetric(BaseMetric):
 
         Args:
             data_batch: not used.
-            data_samples: samples as dicts, with ``pred_sem_seg`` and ``gt_sem_seg`` of shape (1, H, W).
+            data_samples: samples as dicts, with ``pred_sem_seg`` and ``gt_sem_seg`` of shape (1, H, W), and with
+                ``seg_logits`` of shape (C, H, W) where the model gives them.
 
         Raises:
-            ValueError: a sample has no label, or holds ids that the data set does not define; the path is named.
+            ValueError: a sample has no label, holds ids that the data set does not define, or its logits are not finite;
+                the path is named.
         """
         num_classes = len(self.dataset_meta['classes'])
         for sample in data_samples:
@@ -114,6 +117,11 @@ class DomainIoUMetric(BaseMetric):
             if 'gt_sem_seg' not in sample:
                 raise ValueError(f'DomainIoUMetric: {path} has no label; add LoadAnnotations to the test pipeline.')
             prediction = sample['pred_sem_seg']['data']
+            if 'seg_logits' in sample and not is_finite(sample['seg_logits']['data']):
+                raise ValueError(
+                    f'DomainIoUMetric: the logits of {path} are not finite, so they predict no class. Look at the weights that '
+                    'are tested, and at this image.'
+                )
             if self.output_dir is not None:
                 name = osp.splitext(osp.basename(path))[0] + '.png'
                 ids = prediction.squeeze(0).cpu().numpy().astype(np.uint8)

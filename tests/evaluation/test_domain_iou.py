@@ -252,3 +252,14 @@ def test_predictions_are_written_where_mmsegs_own_test_tool_asks(tmp_path):
     for sample in samples:
         name = sample['img_path'].rsplit('/', 1)[-1].rsplit('.', 1)[0] + '.png'
         assert np.array_equal(np.array(Image.open(folder / name)), sample['pred_sem_seg']['data'][0].numpy())
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf])
+def test_logits_that_are_not_finite_are_refused_with_the_image(value):
+    """Nan wins every argmax, so a network of nan would predict class 0 everywhere and could score 100."""
+    logits = torch.zeros(3, 9, 11)
+    sample = images(1)[0] | dict(seg_logits=dict(data=logits))
+    make().process({}, [sample])
+    logits[1, 2, 3] = value
+    with pytest.raises(ValueError, match='logits of data/0.png are not finite'):
+        make().process({}, [sample])
