@@ -21,3 +21,24 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def writable_folder(folder: str | os.PathLike, option: str = 'the output folder') -> Path:
+    """Make a folder and try to write into it, before the work whose results are to lie there.
+
+    Args:
+        folder: The folder.
+        option: What names it, for the error.
+
+    Raises:
+        ValueError: It is a file, or cannot be made or written to.
+    """
+    folder = Path(folder).expanduser()
+    trial = folder / f'.{os.getpid()}.trial'
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trial.write_bytes(b'x')
+        trial.unlink()
+    except OSError as error:
+        raise ValueError(f'{option} {folder} cannot be written to ({error.strerror}): name another folder.') from error
+    return folder

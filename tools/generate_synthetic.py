@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--labels', type=Path, help='label maps of train ids (default: gtFine/train of Cityscapes)')
     parser.add_argument('--pattern', default=CITYSCAPES_PATTERN, help=f'files below --labels (default: {CITYSCAPES_PATTERN})')
-    out = Path(environment.get('SYNTHETIC_ROOT') or 'data/cityscapes_synthetic')
+    out = Path(environment.get('SYNTHETIC_ROOT') or 'data/cityscapes_synthetic').expanduser()
     parser.add_argument('--out', type=Path, default=out, help='SYNTHETIC_ROOT of the configs (default: %(default)s)')
     parser.add_argument('--limit', type=int, help='take the first layouts only, for a look')
     words = parser.add_argument_group('domains')

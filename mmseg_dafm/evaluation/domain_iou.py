@@ -30,15 +30,16 @@ class DomainIoUMetric(BaseMetric):
     The evaluator receives ``mIoU`` (all images pooled), ``aAcc``, ``mAcc``, ``mIoU.<domain>``, ``mIoU.mean`` (mean of
     the target domains) and, with ``source``, ``mIoU.target`` (target domains pooled) and
     ``mIoU% = 100 * mIoU.target / mIoU.<source>``. The tables are written as JSON, CSV and Markdown with the test's
-    protocol: ``domain_iou_<checkpoint>.*`` beside a tested checkpoint (``domain_iou_<checkpoint>_tta.*`` with
-    test-time augmentation), ``domain_iou.*`` in the work folder during training, where each validation replaces them.
+    protocol in the work folder: ``domain_iou_<checkpoint>.*`` for a tested checkpoint (``domain_iou_<checkpoint>_tta.*``
+    with test-time augmentation), ``domain_iou.*`` during training, where each validation replaces them. Scores are logged
+    and returned even where no table can be written.
 
     Args:
         rules: domain -> part of the image path, for data sets that carry no domain.
         source: the domain that the model was trained on.
         target: the domains to generalise to; None for every domain except ``source``.
         ignore_index: label id of the pixels that do not count.
-        out_dir: folder of the tables; None for the checkpoint's folder, else the work folder.
+        out_dir: folder of the tables; None for the work folder.
         output_dir: folder to which each predicted label map is written as a PNG; mmseg's ``tools/test.py --out`` sets it.
         keep_results: set by the same tool; the scores are always computed, so it changes nothing.
         collect_device: ``'cpu'`` or ``'gpu'``, how the results of several processes are gathered.
@@ -186,10 +187,7 @@ class DomainIoUMetric(BaseMetric):
         if training and stage == 'val':
             # The weights of the moment have no file yet.
             protocol['checkpoint'] = 'validation during training'
-        folder = self.out_dir
-        if folder is None and checkpoint and '://' not in checkpoint:
-            folder = osp.dirname(checkpoint) or '.'
-        folder = folder or cfg.get('work_dir')
+        folder = self.out_dir or cfg.get('work_dir')
         if folder is None:
             print_log('DomainIoUMetric: neither out_dir nor a work folder is known; no table is written.', logger)
             return
@@ -197,9 +195,13 @@ class DomainIoUMetric(BaseMetric):
         if protocol['tta'] is True:
             # The same checkpoint's plain test keeps its tables.
             stem += '_tta'
-        mkdir_or_exist(folder)
         path = osp.join(folder, stem)
-        write_text(f'{path}.json', to_json(summary, classes, protocol))
-        write_text(f'{path}.csv', to_csv(summary, classes))
-        write_text(f'{path}.md', to_markdown(summary, classes, protocol))
+        try:
+            write_text(f'{path}.json', to_json(summary, classes, protocol))
+            write_text(f'{path}.csv', to_csv(summary, classes))
+            write_text(f'{path}.md', to_markdown(summary, classes, protocol))
+        except OSError as error:
+            # The scores are logged by now and must not be lost with the tables.
+            print_log(f'DomainIoUMetric: no table is written to {path}.*: {error}', logger, level=logging.ERROR)
+            return
         print_log(f'tables per domain: {path}.md, .csv, .json', logger)

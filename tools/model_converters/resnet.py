@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 
-from mmseg_dafm.files import replacing
+from mmseg_dafm.files import replacing, writable_folder
 from mmseg_dafm.models.backbones.resnet_weights import FORMATS, convert_resnet50
 from mmseg_dafm.models.backbones.sd_weights import read_state_dict
 
@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument('--list', action='store_true', help='print every key that is taken or dropped')
     args = parser.parse_args()
     try:
+        writable_folder(args.target.parent, 'the folder of OUT.pth,')
         converted = convert_resnet50(read(args.source), args.format)
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f'error: {error}') from None

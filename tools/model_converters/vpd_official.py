@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 
-from mmseg_dafm.files import replacing
+from mmseg_dafm.files import replacing, writable_folder
 from mmseg_dafm.models.backbones.sd_architectures import resolve_architecture
 from mmseg_dafm.models.backbones.sd_weights import read_state_dict
 from mmseg_dafm.models.backbones.vpd_official import convert_vpd_checkpoint
@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument('--architecture', default='sd1.5')
     args = parser.parse_args()
     try:
+        writable_folder(args.target.parent, 'the folder of OUT.pth,')
         if not Path(args.source).is_file():
             raise FileNotFoundError(f'{args.source} does not exist')
         parts = resolve_architecture(args.architecture)
