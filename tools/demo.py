@@ -118,6 +118,7 @@ def main() -> None:
         labels = inference_model(model, image).pred_sem_seg.data[0].cpu().numpy()
         return paint_labels(image, labels, palette, args.opacity)
 
+    out.mkdir(parents=True, exist_ok=True)
     if images:
         paint_images(images, out, paint)
     else:

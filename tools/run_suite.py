@@ -131,7 +131,7 @@ def main() -> None:
     if args.dry_run:
         show(suite, cells, args)
         return
-    writable_folder(args.out, '--out')
+    writable_folder(args.out, '--out').mkdir(parents=True, exist_ok=True)
     print(f'{len(cells)} runs are missing in {args.out}', flush=True)
     if args.slurm:
         slurm = Slurm(args.partition, shlex.split(args.slurm_args), args.gpus_per_run)

@@ -67,7 +67,8 @@ def _read(read: Callable[[], Config], path: str, options: Mapping[str, Any] | No
         cfg.merge_from_dict(dict(options or {}))
     except Exception as error:  # mmengine's messages differ in kind from place to place
         raise ValueError(f'--cfg-options do not fit {path}: {_first_line(error)}') from error
-    return expand_home(cfg)
+    expand_home(cfg._cfg_dict)
+    return cfg
 
 
 def check_options(cfg: Config, options: Mapping[str, Any]) -> None:
@@ -96,14 +97,13 @@ def nearest(name: str, names: set[str] | frozenset[str]) -> str:
     return f' Did you mean {near[0]!r}?' if near else ''
 
 
-def expand_home(node: Any) -> Any:
-    """Expand a leading ``~`` in every string of nested dicts and lists, in place; returns the outermost."""
+def expand_home(node: dict | list) -> None:
+    """Expand a leading ``~`` in every string of nested dicts and lists, in place."""
     for key, value in list(node.items()) if isinstance(node, Mapping) else enumerate(node):
         if isinstance(value, str) and value.startswith('~'):
             node[key] = os.path.expanduser(value)
         elif isinstance(value, Mapping | list):
             expand_home(value)
-    return node
 
 
 def _first_line(error: Exception) -> str:

@@ -75,6 +75,7 @@ def main() -> None:
     results = explorer.compute_alphas(paths, lambda image: module.alpha(image.to(args.device)))
     alphas = np.stack(list(track(results, 'alpha', total=len(paths))))
     names = module.domain_names
+    out.mkdir(parents=True, exist_ok=True)
     explorer.write_table(out / 'alphas.csv', paths, domains, alphas, names)
     pictures = [explorer.shrink(explorer.read_image(path)) for path in paths]
     figure = explorer.draw_alphas(pictures, alphas, domains, names, args.per_domain)
