@@ -24,3 +24,22 @@ def quiet_imports() -> Iterator[None]:
         for line in printed.getvalue().splitlines():
             if line not in PRINTED:
                 print(line)
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Keep transformers' and diffusers' reports of loading off the screen: callers take the report as a value and judge it.
+
+    A text tower out of a whole CLIP leaves hundreds of keys unused, which the report lists as UNEXPECTED.
+    """
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    found = [(kind, kind.get_verbosity()) for kind in (transformers.utils.logging, diffusers.utils.logging)]
+    try:
+        for kind, _ in found:
+            kind.set_verbosity_error()
+        yield
+    finally:
+        for kind, verbosity in found:
+            kind.set_verbosity(verbosity)
