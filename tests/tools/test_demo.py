@@ -98,12 +98,9 @@ def test_input_without_pictures_is_refused(root, run, monkeypatch, tmp_path):
 
 
 def test_options_reach_the_model_and_the_checkpoints_own_config_is_enough(root, run, monkeypatch, tmp_path):
-    meta = {
-        'dataset_meta': {'classes': ('left', 'right'), 'palette': PALETTE},
-        'cfg': Config.fromfile(run / 'tiny.py').pretty_text,
-    }
-    state = torch.load(run / 'model.pth', weights_only=False)['state_dict']
-    torch.save({'state_dict': state, 'meta': meta}, tmp_path / 'own.pth')
+    saved = torch.load(run / 'model.pth', weights_only=False)
+    saved['meta']['cfg'] = Config.fromfile(run / 'tiny.py').pretty_text
+    torch.save(saved, tmp_path / 'own.pth')
     image, out = run / 'data' / 'images' / '3.png', tmp_path / 'out'
     arguments = [image, tmp_path / 'own.pth', '--out', out, '--device', 'cpu', '--opacity', '1']
     run_main(root / 'tools' / 'demo.py', monkeypatch, *arguments)
