@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from mmseg_dafm.data_roots import data_root
+from mmseg_dafm.files import writable_folder
 from mmseg_dafm.image_files import is_whole_png
 from mmseg_dafm.progress import track
 from mmseg_dafm.synthesis.contact_sheet import draw_sheet
@@ -115,6 +116,7 @@ def main() -> None:
         labels = args.labels or Path(data_root('cityscapes')) / 'gtFine/train'
         if args.limit is not None and args.limit < 1:
             raise ValueError(f'--limit must be 1 or more, got {args.limit}.')
+        writable_folder(args.out, '--out')
         layouts = find_layouts(labels, args.pattern)[: args.limit]
         (make if args.source is None else take_over)(args, layouts)
         # by each process, so that the last one draws what all have made
