@@ -26,8 +26,8 @@ if 'mmseg_dafm.doctor' not in sys.orig_argv:
         from mmseg_dafm.core.quiet import quiet_imports
 
         with quiet_imports():
-            from mmseg_dafm import compat, datasets, evaluation, hooks, models, optim  # noqa: F401
-            from mmseg_dafm.core import config_file
+            from mmseg_dafm import datasets, evaluation, hooks, models, optim  # noqa: F401
+            from mmseg_dafm.core import config_file, saving
 
-        compat.install()
         config_file.install()
+        saving.install()

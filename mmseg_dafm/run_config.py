@@ -9,9 +9,9 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.logging import print_log
-from mmengine.runner import find_latest_checkpoint
 from mmseg.registry import OPTIM_WRAPPERS
 
+from mmseg_dafm.core.saving import newest_checkpoint
 from mmseg_dafm.files import writable_folder
 
 
@@ -31,20 +31,32 @@ def try_folder(folder: str | os.PathLike, option: str) -> None:
 
 
 def set_resume(cfg: Config, resume: bool) -> None:
-    """Make `resume` mean the work dir's last checkpoint, whatever `load_from` says.
+    """Make `resume` mean the work dir's newest whole checkpoint, whatever `load_from` says and wherever the folder was before.
 
-    mmengine alone would resume from `load_from`, which holds weights and no training state. With nothing to resume, the
-    run starts afresh, from `load_from` if there is one.
+    mmengine alone would resume from `load_from`, which holds weights and no training state, or from the absolute path that
+    `last_checkpoint` recorded. With nothing to resume, the run starts afresh, from `load_from` if there is one.
+
+    Raises:
+        ValueError: If the work dir holds checkpoints and none is whole.
     """
     cfg.resume = resume
     if not resume:
         return
-    latest = find_latest_checkpoint(cfg.work_dir) if os.path.isdir(cfg.work_dir) else None
-    if latest is None:
+    found = newest_checkpoint(cfg.work_dir)
+    if found is None:
         cfg.resume = False
         print_log(f'nothing to resume in {cfg.work_dir}: starting afresh', 'current', logging.WARNING)
-    else:
-        cfg.load_from = latest
+        return
+    newest, broken = found
+    if broken:
+        names = ', '.join(path.name for path in broken)
+        print_log(f'{names} in {cfg.work_dir} cannot be read: going on from {newest.name}', 'current', logging.WARNING)
+    cfg.load_from = str(newest)
+
+
+def require_fit(cfg: Config) -> None:
+    """Let a run refuse checkpoints that do not fit its model, whatever its own hooks are."""
+    cfg.setdefault('default_hooks', ConfigDict()).setdefault('checkpoint_fit', ConfigDict(type='mmseg.CheckpointFitHook'))
 
 
 def enable_amp(cfg: Config) -> None:

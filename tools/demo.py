@@ -24,8 +24,8 @@ from rich.progress import track
 
 from mmseg_dafm.analysis.domain_explorer import IMAGE_SUFFIXES
 from mmseg_dafm.analysis.overlay import paint_labels
-from mmseg_dafm.compat import load_local_checkpoint
 from mmseg_dafm.config_check import check_config
+from mmseg_dafm.core.checkpoint import TrustCheckpoint, load_weights, read_checkpoint
 from mmseg_dafm.core.config_file import load_config, stored_config
 from mmseg_dafm.core.tool_errors import one_sentence
 from mmseg_dafm.files import replacing, writable_folder
@@ -40,6 +40,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', default='demo', help='folder for the painted images or the video')
     parser.add_argument('--opacity', type=float, default=0.5, help='share of the class colour, 0 to 1')
+    parser.add_argument('--trust-checkpoint', action=TrustCheckpoint)
     parser.add_argument('--device', default='cuda:0' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE changes to the config')
     return parser.parse_args()
@@ -106,11 +107,14 @@ def main() -> None:
     if args.config is not None:
         cfg = load_config(args.config, args.cfg_options)
     else:
-        meta = load_local_checkpoint(args.checkpoint, map_location='cpu').get('meta') or {}
+        meta = read_checkpoint(args.checkpoint).get('meta') or {}
         cfg = stored_config(meta, args.checkpoint, args.cfg_options)
     check_config(cfg, ())
     out = writable_folder(out, '--out')
-    model = init_model(cfg, args.checkpoint, device=args.device)
+    model = init_model(cfg, device='cpu')
+    meta = load_weights(model, args.checkpoint).get('meta') or {}
+    model.dataset_meta = meta.get('dataset_meta') or model.dataset_meta
+    model.to(args.device)
     # The palette is RGB, OpenCV's images are BGR.
     palette = np.asarray(model.dataset_meta['palette'])[:, ::-1]
 

@@ -26,6 +26,7 @@ from mmengine.registry import init_default_scope
 from mmseg_dafm.analysis.feature_hooks import filled_model
 from mmseg_dafm.analysis.robustness_run import drop_pretrained
 from mmseg_dafm.config_check import check_config
+from mmseg_dafm.core.checkpoint import TrustCheckpoint
 from mmseg_dafm.core.config_file import load_config
 from mmseg_dafm.files import writable_folder
 from mmseg_dafm.fisher.candidates import candidate_tensors, find_candidates
@@ -44,6 +45,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, required=True, help='safetensors file')
     parser.add_argument('--part', default='0/1', help='i/n: the i-th of n disjoint parts of the training images')
     parser.add_argument('--options', nargs='+', action=DictAction, default={}, help='changes to the estimation, as images=200')
+    parser.add_argument('--trust-checkpoint', action=TrustCheckpoint)
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE changes to the config')
     return parser.parse_args()
 
@@ -78,7 +80,7 @@ def estimate(args: argparse.Namespace) -> DomainFisher:
     check_config(cfg, ('train_dataloader',))
     drop_pretrained(cfg.model)
     adapt_to_device(cfg)
-    model = filled_model(cfg, args.checkpoint, ['backbone', 'decode_head']).to(get_device())
+    model = filled_model(cfg, args.checkpoint).to(get_device())
     choice = dict((cfg.optim_wrapper.get('paramwise_cfg') or {}).get('candidates', {}))
     backbone = model.get_submodule(choice.pop('module', 'backbone'))
     candidates = find_candidates(backbone, **choice)

@@ -23,6 +23,7 @@ from mmseg.registry import DATASETS, RUNNERS
 
 from mmseg_dafm import run_config
 from mmseg_dafm.config_check import check_config
+from mmseg_dafm.core.checkpoint import TrustCheckpoint
 from mmseg_dafm.core.config_file import check_options, load_config
 from mmseg_dafm.core.tool_errors import one_sentence
 from mmseg_dafm.datasets.submission import SERVERS, check_images, pack
@@ -45,6 +46,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--show', action='store_true', help='show each prediction in a window')
     parser.add_argument('--show-dir', help='folder for the painted predictions')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds that --show waits')
+    parser.add_argument('--trust-checkpoint', action=TrustCheckpoint)
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE changes to the config')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
@@ -65,6 +67,7 @@ def prepare(args: argparse.Namespace) -> Config:
         check_options(cfg, late)
         cfg.launcher, cfg.load_from = args.launcher, args.checkpoint
         run_config.set_work_dir(cfg, args.config, args.work_dir)
+        run_config.require_fit(cfg)
         run_config.adapt_to_device(cfg)
         if args.targets:
             select_targets(cfg, args.targets)

@@ -20,6 +20,7 @@ from mmseg.registry import RUNNERS
 
 from mmseg_dafm import run_config
 from mmseg_dafm.config_check import check_config
+from mmseg_dafm.core.checkpoint import TrustCheckpoint
 from mmseg_dafm.core.config_file import load_config
 from mmseg_dafm.core.tool_errors import one_sentence
 
@@ -31,6 +32,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--resume', action='store_true', help="go on from the work dir's last checkpoint")
     parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16 where the GPU has it')
     parser.add_argument('--dry-run', action='store_true', help='two iterations and one validation batch, nothing kept')
+    parser.add_argument('--trust-checkpoint', action=TrustCheckpoint)
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE changes to the config')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
@@ -46,6 +48,7 @@ def prepare(args: argparse.Namespace) -> Config:
         cfg.launcher = args.launcher
         run_config.set_work_dir(cfg, args.config, args.work_dir)
         run_config.set_resume(cfg, args.resume)
+        run_config.require_fit(cfg)
         run_config.adapt_to_device(cfg)
         if args.amp:
             run_config.enable_amp(cfg)

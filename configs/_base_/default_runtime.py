@@ -19,6 +19,7 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=4000, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    checkpoint_fit=dict(type='CheckpointFitHook'),
     visualization=dict(type='SegVisualizationHook'),
     finite_loss=dict(type='FiniteLossHook'),
     exact_resume=dict(type='ExactResumeHook'),

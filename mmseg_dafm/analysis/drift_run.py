@@ -19,10 +19,11 @@ from mmseg_dafm.analysis.cka import LinearCKA
 from mmseg_dafm.analysis.drift import MEASURES, class_cosine, image_drift, pooled
 from mmseg_dafm.analysis.drift_picture import draw_changes, draw_features
 from mmseg_dafm.analysis.drift_report import summarise, write_report
-from mmseg_dafm.analysis.feature_hooks import check_layers, filled_model, layer_features, needed_keys, read_state
+from mmseg_dafm.analysis.feature_hooks import check_layers, filled_model, layer_features, needed_keys
 from mmseg_dafm.analysis.robustness_run import drop_pretrained, limit_images
 from mmseg_dafm.analysis.weight_change import weight_changes
 from mmseg_dafm.config_check import check_config
+from mmseg_dafm.core.checkpoint import read_weights
 from mmseg_dafm.progress import track
 
 CONVERTED = 'daft_converted.pth'
@@ -76,8 +77,8 @@ def measure_drift(
     pretrained = _pretrained_state(origin, reference, layers)
     changes, left_out = {}, {}
     for name in models:
-        start = read_state(converted[name]) if name in converted else None
-        changes[name], left_out[name] = weight_changes(pretrained, read_state(checkpoints[name]), start)
+        start = read_weights(converted[name]) if name in converted else None
+        changes[name], left_out[name] = weight_changes(pretrained, read_weights(checkpoints[name]), start)
     for model in (origin, *models.values()):
         model.to(device).eval()
     loader = Runner.build_dataloader(cfg[dataloader], seed=0)
@@ -215,6 +216,6 @@ def _reference_model(cfg: Config, reference, layers: Sequence[str]) -> nn.Module
 def _pretrained_state(origin: nn.Module, reference, layers: Sequence[str]) -> dict[str, Tensor]:
     """The reference's tensors that can have changed; a head that was drawn here, and not in the training, is none of them."""
     if reference is not None:
-        return read_state(reference)
+        return read_weights(reference)
     state = origin.state_dict()
     return {key: state[key] for key in needed_keys(origin, layers)}

@@ -11,7 +11,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from mmseg_dafm.bn.layers import within
-from mmseg_dafm.compat import load_local_checkpoint
+from mmseg_dafm.core.checkpoint import load_weights
 from mmseg_dafm.hooks.target_batches import FEATURE_PARTS, takes_domain
 
 
@@ -113,45 +113,13 @@ def needed_keys(model: nn.Module, layers: Sequence[str]) -> list[str]:
     return [key for key in model.state_dict() if needed(key)]
 
 
-def load_weights(model: nn.Module, state: Mapping[str, Tensor], layers: Sequence[str], path: str | os.PathLike) -> None:
-    """Fill a model with what fits of a state dict; nothing that the layers depend on may be missing.
-
-    Args:
-        model: The segmentor.
-        state: Tensors by name; those of another size, as of a head for other classes, are left out.
-        layers: Names of parts whose outputs will be compared.
-        path: Where the tensors come from, for messages.
+def filled_model(cfg: Config, path: str | os.PathLike, layers: Sequence[str] | None = None) -> nn.Module:
+    """Build a config's model and fill it from a checkpoint: what the layers depend on must be there, without layers all of it.
 
     Raises:
-        ValueError: If a needed tensor is absent or of another shape.
-    """
-    own = model.state_dict()
-    needed = needed_keys(model, layers)
-    bad = [key for key in needed if key not in state or state[key].shape != own[key].shape]
-    if bad:
-        raise ValueError(
-            f'{path} covers {len(needed) - len(bad)} of the {len(needed)} tensors that {", ".join(layers)} needs; {bad[0]} is '
-            f'absent or of another shape, and its own keys begin with {sorted(state)[:3]}: give a checkpoint of this model.'
-        )
-    model.load_state_dict(
-        {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}, strict=False
-    )
-
-
-def filled_model(cfg: Config, path: str | os.PathLike, layers: Sequence[str]) -> nn.Module:
-    """Build a config's model and fill what the layers depend on from a checkpoint.
-
-    Raises:
-        ValueError: See :func:`check_layers` and :func:`load_weights`.
+        ValueError: See :func:`check_layers` and :func:`~mmseg_dafm.core.checkpoint.load_weights`.
     """
     model = MODELS.build(copy.deepcopy(cfg.model))
-    check_layers(model, layers)
-    load_weights(model, read_state(path), layers, path)
+    check_layers(model, layers or ())
+    load_weights(model, path, None if layers is None else needed_keys(model, layers))
     return model
-
-
-def read_state(path: str | os.PathLike) -> dict[str, Tensor]:
-    """The state dict of a checkpoint, without the prefix of a parallel wrapper."""
-    content = load_local_checkpoint(path, map_location='cpu')
-    content = content.get('state_dict', content) if isinstance(content, dict) else {}
-    return {name.removeprefix('module.'): value for name, value in content.items() if isinstance(value, Tensor)}

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mmseg_dafm.core.checkpoint import CheckpointError
+
 PACKAGE = 'mmseg_dafm'
 # What a DataLoader makes of an error in a worker: the traceback as text, the error last.
 WORKER = re.compile(
@@ -36,7 +38,7 @@ def one_sentence() -> Iterator[None]:
 def sentence_of(error: Exception) -> str | None:
     """The sentence for an error; None if it needs its traceback."""
     text = str(error)
-    if isinstance(error, ValueError | FileNotFoundError) and _raised_here(error):
+    if isinstance(error, CheckpointError) or (isinstance(error, ValueError | FileNotFoundError) and _raised_here(error)):
         return text
     if match := WORKER.search(text):
         return match[2].strip()

@@ -7,12 +7,14 @@ from mmseg_dafm.models.domain import DomainEmbedding
 from mmseg_dafm.models.heads import DominoFPNHead, HFMask2FormerHead
 from mmseg_dafm.models.layers import DominoNorm
 from mmseg_dafm.models.necks import ScalePyramid
+from mmseg_dafm.models.pretrained import CheckedPretrainedInit
 from mmseg_dafm.models.segmentors import DomainAwareEncoderDecoder
 
 __all__ = [
     'VPT',
     'VQT',
     'AdaptFormer',
+    'CheckedPretrainedInit',
     'DomainAwareEncoderDecoder',
     'DomainEmbedding',
     'DominoFPNHead',

@@ -105,7 +105,7 @@ def predict(cfg: Config, checkpoint: Path, count: int, device: str = 'cpu') -> S
     domain_of = _domain_of(cfg)
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
     indices = choose([domain_of(info) for info in infos], count)
-    model = filled_model(cfg, checkpoint, ['decode_head']).to(device).eval()
+    model = filled_model(cfg, checkpoint).to(device).eval()
     lists: tuple[list, list, list] = ([], [], [])
     for index in indices:
         sample = dataset[index]

@@ -64,7 +64,7 @@ def prepare(cfg: Config, iterations: int | None = None) -> None:
     cfg.train_cfg.pop('dynamic_intervals', None)
     hooks = cfg.setdefault('default_hooks', ConfigDict())
     hooks.checkpoint = ConfigDict(
-        type='CheckpointHook', by_epoch=False, interval=checkpoint_interval(iterations), max_keep_ckpts=1, save_last=False
+        type='CheckpointHook', by_epoch=False, interval=checkpoint_interval(iterations), max_keep_ckpts=2, save_last=False
     )
     logger = hooks.setdefault('logger', ConfigDict(type='LoggerHook'))
     logger.interval = max(1, min(logger.get('interval', 10), iterations // LOGS_PER_TRIAL))

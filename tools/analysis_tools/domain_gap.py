@@ -32,6 +32,7 @@ from mmseg_dafm.analysis.drift_report import number
 from mmseg_dafm.analysis.feature_hooks import filled_model
 from mmseg_dafm.analysis.robustness_run import drop_pretrained
 from mmseg_dafm.config_check import check_config
+from mmseg_dafm.core.checkpoint import TrustCheckpoint
 from mmseg_dafm.core.config_file import load_config
 from mmseg_dafm.evaluation.tables import without_nan
 from mmseg_dafm.files import replacing, writable_folder
@@ -51,6 +52,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0, help='of images, folds, relabellings and t-SNE')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/domain_gap'))
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--trust-checkpoint', action=TrustCheckpoint)
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, help='KEY=VALUE changes to every config')
     return parser.parse_args()
 

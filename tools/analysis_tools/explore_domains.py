@@ -14,12 +14,12 @@ import mmseg_dafm  # noqa: F401  (first: keeps out what upstream packages say at
 import numpy as np
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
-from mmengine.runner.checkpoint import CheckpointLoader
 from mmseg.registry import MODELS
 from rich.progress import track
 from torch import nn
 
 from mmseg_dafm.analysis import domain_explorer as explorer
+from mmseg_dafm.core.checkpoint import TrustCheckpoint, read_weights, require_fit
 from mmseg_dafm.core.config_file import load_config
 from mmseg_dafm.files import replacing, writable_folder
 
@@ -34,6 +34,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', default='explore_domains', help='folder for alphas.png and alphas.csv')
     parser.add_argument('--per-domain', type=int, default=3, help='images drawn per domain')
     parser.add_argument('--device', default='cpu')
+    parser.add_argument('--trust-checkpoint', action=TrustCheckpoint)
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE changes to the config')
     return parser.parse_args()
 
@@ -49,12 +50,8 @@ def load_domain_embedding(cfg: Config, checkpoint: str | None) -> nn.Module:
     module = MODELS.build(cfg.model.domain_embedding)
     module.init_weights()
     if checkpoint is not None:
-        state = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-        state = state.get('state_dict', state)
-        state = {key.removeprefix(PREFIX): value for key, value in state.items() if key.startswith(PREFIX)}
-        unknown = module.load_state_dict(state, strict=False).unexpected_keys
-        if not state or unknown:
-            raise ValueError(f'{checkpoint} does not hold the domain embedding of {cfg.filename}: {unknown or "no key"}')
+        state = {key.removeprefix(PREFIX): value for key, value in read_weights(checkpoint).items() if key.startswith(PREFIX)}
+        module.load_state_dict(require_fit(module, state, checkpoint).state, strict=False)
     return module.eval()
 
 

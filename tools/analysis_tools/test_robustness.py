@@ -26,11 +26,12 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmseg.registry import RUNNERS, TRANSFORMS
 
-from mmseg_dafm import compat, run_config
+from mmseg_dafm import run_config
 from mmseg_dafm.analysis import robustness_run
 from mmseg_dafm.analysis.corruption_sheet import draw_corruptions
 from mmseg_dafm.analysis.robustness_picture import draw_robustness
 from mmseg_dafm.config_check import check_config
+from mmseg_dafm.core.checkpoint import TrustCheckpoint
 from mmseg_dafm.core.config_file import load_config
 from mmseg_dafm.core.tool_errors import one_sentence
 from mmseg_dafm.datasets.corruptions import SEVERITIES, VERSION, select_corruptions
@@ -53,6 +54,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0, help='seed of the corruptions')
     parser.add_argument('--backend', choices=['own', 'imagecorruptions'], default='own')
     parser.add_argument('--pictures', metavar='IMAGE', help='draw IMAGE under every corruption, test nothing')
+    parser.add_argument('--trust-checkpoint', action=TrustCheckpoint)
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, help='KEY=VALUE changes to the config')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
@@ -92,6 +94,7 @@ def prepare(args: argparse.Namespace) -> tuple[Config, list[tuple[str, int]]]:
     if not cfg.get('test_dataloader') or not cfg.get('test_evaluator'):
         raise ValueError(f'{args.config} defines no test_dataloader or no test_evaluator: add them')
     run_config.adapt_to_device(cfg)
+    run_config.require_fit(cfg)
     robustness_run.drop_pretrained(cfg.model)
     check_config(cfg, ('test_dataloader',))
     init_default_scope(cfg.get('default_scope', 'mmseg'))
@@ -133,7 +136,7 @@ def run(args: argparse.Namespace) -> None:
     pending = [condition for condition in conditions if condition not in found]
     say(f'{len(conditions)} conditions, {len(found)} of them finished before')
     if pending:
-        runner = build(cfg, args.checkpoint)
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
         # One process looks at the files, so that all walk the same list.
         shared = [found]
         broadcast_object_list(shared)
@@ -149,17 +152,6 @@ def run(args: argparse.Namespace) -> None:
             say(f'{names[condition]}: mIoU {found[condition]["all"]:.2f} ({seconds:.1f} s)')
     if is_main_process():
         write(args, cfg, {condition: found[condition] for condition in conditions})
-
-
-def build(cfg: Config, checkpoint: str) -> Runner:
-    """The runner; refuses a checkpoint of which no weight fits."""
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    content = compat.load_local_checkpoint(checkpoint, map_location='cpu')
-    weights = content.get('state_dict', content)
-    own = {name.removeprefix('module.') for name in runner.model.state_dict()}
-    if not own & {name.removeprefix('module.') for name in weights}:
-        raise ValueError(f"no weight of {checkpoint} fits the config's model: its keys begin with {sorted(weights)[:3]}")
-    return runner
 
 
 def write(args: argparse.Namespace, cfg: Config, found: dict[tuple[str, int], dict[str, float]]) -> None:

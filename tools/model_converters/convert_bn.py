@@ -18,15 +18,15 @@ import mmseg_dafm  # noqa: F401  (first: keeps out what upstream packages say at
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
-from mmengine.runner.checkpoint import CheckpointLoader, get_state_dict, load_state_dict, save_checkpoint
+from mmengine.runner.checkpoint import get_state_dict, save_checkpoint
 from mmseg.registry import MODELS
 from torch import nn
 
 from mmseg_dafm import run_config
 from mmseg_dafm.analysis.bn_picture import draw_conversion
 from mmseg_dafm.bn.layers import within
-from mmseg_dafm.compat import load_local_checkpoint
 from mmseg_dafm.config_check import check_config
+from mmseg_dafm.core.checkpoint import TrustCheckpoint, load_weights
 from mmseg_dafm.core.config_file import load_config
 from mmseg_dafm.files import replacing, writable_folder
 from mmseg_dafm.hooks.bn_conversion import MARK, BNConversionHook
@@ -46,6 +46,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--max-ratio', type=float)
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--picture', type=Path, help='PNG of gamma ratios and mean shifts')
+    parser.add_argument('--trust-checkpoint', action=TrustCheckpoint)
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE changes to the config')
     return parser.parse_args()
 
@@ -70,34 +71,9 @@ def load_model(cfg: Config, checkpoint: str | None, modules: tuple[str, ...]) ->
     if checkpoint is None:
         model.init_weights()
         return model
-    state = read(checkpoint)
-    for key, value in model.state_dict().items():
-        wanted = any(within(key, [part]) for part in modules) and not key.endswith('num_batches_tracked')
-        if wanted and (key not in state or state[key].shape != value.shape):
-            given = f'only {tuple(state[key].shape)}' if key in state else f'keys like {next(iter(state))}'
-            raise ValueError(
-                f'{checkpoint} lacks {key} {tuple(value.shape)} and holds {given}: is it a checkpoint of this model?'
-            )
-    load_state_dict(model, state, strict=False)
+    needed = [key for key in model.state_dict() if any(within(key, [part]) for part in modules)]
+    load_weights(model, checkpoint, needed)
     return model
-
-
-def read(checkpoint: str) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint, on this machine or behind a URL, by their names in a model that is not wrapped.
-
-    Raises:
-        ValueError: If there are none.
-    """
-    try:
-        load = CheckpointLoader.load_checkpoint if '://' in checkpoint else load_local_checkpoint
-        found = load(checkpoint, map_location='cpu')
-    except Exception as error:  # a file that is no pickle raises anything
-        raise ValueError(f'{checkpoint} cannot be read as a checkpoint ({type(error).__name__}): give a .pth file.') from error
-    state = found.get('state_dict', found) if isinstance(found, dict) else {}
-    state = {key.removeprefix('module.'): value for key, value in state.items() if isinstance(value, torch.Tensor)}
-    if not state:
-        raise ValueError(f'{checkpoint} holds no tensors by name: give a checkpoint of this model.')
-    return state
 
 
 def main() -> None:

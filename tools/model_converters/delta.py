@@ -22,10 +22,9 @@ from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from prettytable import PrettyTable
-from safetensors.torch import load_file
 
 from mmseg_dafm import run_config
-from mmseg_dafm.compat import load_local_checkpoint
+from mmseg_dafm.core.checkpoint import TrustCheckpoint, check_finite, read_checkpoint, state_dict_of
 from mmseg_dafm.core.config_file import load_config
 from mmseg_dafm.files import replacing, writable_folder
 from mmseg_dafm.fisher import delta
@@ -47,22 +46,23 @@ def parse_args() -> argparse.Namespace:
         if action == 'extract':
             part.add_argument('--module', default='backbone', help='path of the backbone in the model (default: backbone)')
         part.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE changes to --config')
+    parser.add_argument('--trust-checkpoint', action=TrustCheckpoint)
     actions.add_parser('info').add_argument('source', type=Path, help='delta')
     return parser.parse_args()
 
 
-def read_checkpoint(path: Path) -> tuple[dict, dict]:
+def read_parts(path: Path) -> tuple[dict, dict]:
     """State dict and meta of a checkpoint."""
-    if not path.is_file():
-        raise FileNotFoundError(f'checkpoint {path} does not exist')
-    checkpoint = load_file(path) if path.suffix == '.safetensors' else load_local_checkpoint(str(path), map_location='cpu')
-    return checkpoint.get('state_dict', checkpoint), checkpoint.get('meta') or {}
+    content = read_checkpoint(path)
+    state = state_dict_of(content)
+    check_finite(state, path)
+    return state, content.get('meta') or {}
 
 
 def read_base(args: argparse.Namespace) -> dict:
     """State dict of the base: a checkpoint's, or that of a config's model after loading its pretrained weights."""
     if args.base is not None:
-        return read_checkpoint(args.base)[0]
+        return read_parts(args.base)[0]
     cfg = load_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     run_config.adapt_to_device(cfg)
@@ -92,7 +92,7 @@ def main() -> None:
         if args.action != 'info':
             writable_folder(args.out.parent, 'the folder of OUT,')
         if args.action == 'extract':
-            state, meta = read_checkpoint(args.source)
+            state, meta = read_parts(args.source)
             found = delta.extract(state, read_base(args), args.module, meta)
             delta.save_delta(found, args.out)
         else:

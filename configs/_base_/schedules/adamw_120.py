@@ -10,5 +10,5 @@ train_cfg = dict(type='IterBasedTrainLoop', max_iters=120, val_interval=120)
 val_cfg, test_cfg = dict(type='ValLoop'), dict(type='TestLoop')
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=20, log_metric_by_epoch=False),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=40, max_keep_ckpts=1),
+    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=40, max_keep_ckpts=2),
 )

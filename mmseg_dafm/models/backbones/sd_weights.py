@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
+from mmseg_dafm.core.checkpoint import read_weights
 from mmseg_dafm.core.quiet import quiet_loading
 from mmseg_dafm.models.backbones.vpd_official import LDM_UNET, LDM_VAE, UNUSED_UNET_KEYS, convert_unet, convert_vae
 from mmseg_dafm.models.layers.fill import fill
@@ -24,7 +23,7 @@ def load_unet(unet: nn.Module, source: str) -> None:
         ValueError: If keys are missing or left over, or shapes differ.
     """
     if _is_file(source):
-        prefix, state = LDM_UNET, read_state_dict(source)
+        prefix, state = LDM_UNET, read_weights(source)
         state = convert_unet({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}, unet.config)
     else:
         state = _from_pretrained(UNet2DConditionModel, source, 'unet').state_dict()
@@ -43,7 +42,7 @@ def load_vae_encoder(encoder: nn.Module, source: str) -> None:
         ValueError: If keys are missing or left over, or shapes differ.
     """
     if _is_file(source):
-        state = read_state_dict(source)
+        state = read_weights(source)
         if encoder.variational:
             prefix = LDM_VAE if any(key.startswith(LDM_VAE) for key in state) else ''
             state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
@@ -55,23 +54,6 @@ def load_vae_encoder(encoder: nn.Module, source: str) -> None:
         state = _from_pretrained(kind, source, 'vae').state_dict()
     state = {key: value for key, value in state.items() if key.startswith(('encoder.', 'quant_conv.'))}
     fill(encoder, state, f'the VAE of {source}')
-
-
-def read_state_dict(path: str) -> dict[str, Tensor]:
-    """Read a ``.safetensors``, ``.ckpt`` or ``.pth`` file of plain tensors; never unpickles anything else.
-
-    Raises:
-        ValueError: If the file holds more than tensors, or is damaged.
-    """
-    if str(path).endswith('.safetensors'):
-        return load_file(path)
-    try:
-        state = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f'{path} cannot be read as plain tensors ({type(error).__name__}); use its .safetensors release.'
-        ) from error
-    return state.get('state_dict', state)
 
 
 def _is_file(source: str) -> bool:

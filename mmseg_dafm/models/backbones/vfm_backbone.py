@@ -147,6 +147,9 @@ class VFMBackbone(TIMMBackbone):
         with torch.no_grad() if self.frozen else nullcontext():
             return tuple(self.timm_model(images)) if self.adapter is None else self.adapter(self.timm_model, images)
 
+    # an adapter's factor: files of before it was recorded are complete without it
+    optional_in_checkpoints = (FACTOR,)
+
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
         own = self.state_dict()
         here = {key: value for key, value in own.items() if is_adapter_key(key)}

@@ -1,0 +1,104 @@
+"""Write checkpoints that are whole or not there, and find the newest whole one of a work dir."""
+
+import os
+import re
+import zipfile
+from pathlib import Path
+
+import torch
+from mmengine.runner import checkpoint as upstream
+from mmengine.runner import runner as upstream_runner
+
+from mmseg_dafm.core.checkpoint import CheckpointError, read_checkpoint
+from mmseg_dafm.files import replacing
+
+SAVED = re.compile(r'(iter|epoch)_(\d+)\.pth')
+# mmengine's file of the checkpoint to resume from, written after that checkpoint
+LAST = 'last_checkpoint'
+_original_save = upstream.save_checkpoint
+
+
+def save_checkpoint(
+    checkpoint: dict, filename: str, file_client_args: dict | None = None, backend_args: dict | None = None
+) -> None:
+    """Write a checkpoint as mmengine does, but straight to the disk and under a temporary name until it is whole.
+
+    mmengine pickles into memory and copies that, which takes twice the file's size on top of the model. Storage other than a
+    local folder keeps mmengine's way.
+
+    Args:
+        checkpoint: What to save.
+        filename: Where to; the folder is made if it is missing.
+        file_client_args: Of mmengine; if given, mmengine writes.
+        backend_args: Of mmengine; if given, mmengine writes.
+
+    Raises:
+        OSError: If the disk is full or not writable, naming the file; what was there before is as it was.
+    """
+    if file_client_args is not None or backend_args is not None or '://' in str(filename):
+        _original_save(checkpoint, filename, file_client_args, backend_args)
+        return
+    try:
+        with replacing(filename) as temporary:
+            torch.save(checkpoint, temporary)
+    except (OSError, RuntimeError) as error:
+        # torch's writer reports a full disk as a RuntimeError
+        reason = str(error).splitlines()[0]
+        raise OSError(
+            f'checkpoint {filename} could not be written ({reason}). Free space or correct the folder, then go on with --resume; '
+            'earlier checkpoints are as they were.'
+        ) from error
+
+
+def is_whole(file: Path) -> bool:
+    """Whether a checkpoint was written to its end: torch.save ends a file with the directory of its zip archive."""
+    return file.is_file() and zipfile.is_zipfile(file)
+
+
+def newest_checkpoint(folder: str | os.PathLike) -> tuple[Path, list[Path]] | None:
+    """The checkpoint from which a work dir is resumed, wherever the folder was when it was written.
+
+    The one that ``last_checkpoint`` names, sought in this folder; if that is broken or gone, the whole one with the most
+    iterations up to it. Checkpoints beyond it are of an earlier run in the same folder.
+
+    Args:
+        folder: The work dir.
+
+    Returns:
+        The file, and newer ones that are broken or gone; None if the folder holds no checkpoint and names none.
+
+    Raises:
+        CheckpointError: If none is whole; those that were tried are named.
+    """
+    folder = Path(folder)
+    pointer = folder / LAST
+    named = pointer.read_text(errors='replace').strip() if pointer.is_file() else ''
+    last = folder / re.split(r'[/\\]', named)[-1] if named else None
+    if last is not None and is_whole(last):
+        return last, []
+    found = {path: SAVED.fullmatch(path.name) for path in folder.glob('*.pth')} if folder.is_dir() else {}
+    match = SAVED.fullmatch(last.name) if last is not None else None
+    steps = {path: int(saved[2]) for path, saved in found.items() if saved and (match is None or saved[1] == match[1])}
+    tried = [] if last is None else [last]
+    for path in sorted(steps, key=steps.get, reverse=True):
+        if match is not None and steps[path] > int(match[2]):
+            continue
+        if is_whole(path):
+            return path, tried
+        if path not in tried:
+            tried.append(path)
+    if not tried:
+        return None
+    names = ', '.join(f'{path.name} ({"broken" if path.is_file() else "not there"})' for path in tried)
+    others = sorted(path.name for path in folder.glob('*.pth') if is_whole(path))
+    usable = f'; whole are {", ".join(others)}: give one as load_from' if others else ''
+    raise CheckpointError(
+        f'no checkpoint of {folder} can be resumed: {names}{usable}. Restore one of them, or remove {LAST} and the broken files '
+        'to start afresh.'
+    )
+
+
+def install() -> None:
+    """Let mmengine, also under mmseg's own tools, read checkpoints without running code and write them whole."""
+    upstream.CheckpointLoader.register_scheme(prefixes='', loader=read_checkpoint, force=True)
+    upstream.save_checkpoint = upstream_runner.save_checkpoint = save_checkpoint
