@@ -1,4 +1,4 @@
-"""Installation of mmseg_dafm; `pip install -e ".[onedl]"` is the ordinary way."""
+"""Installation of mmseg_dafm; `pip install -e ".[all]"` is the ordinary way."""
 
 import re
 from pathlib import Path
@@ -23,6 +23,10 @@ OPENMMLAB = [
 VFM = ['timm>=1.0.20', 'scipy']
 # LoRA of the adapter baselines; 0.11 is the lowest that was tried.
 PEFT = ['peft>=0.11']
+OPENCLIP = ['open_clip_torch>=3.0']
+ANALYSIS = ['scikit-learn']
+# What all configs and tools need, on the maintained packages.
+ALL = [*ONEDL, *VFM, *PEFT, *OPENCLIP, *ANALYSIS]
 
 setup(
     name='mmseg_dafm',
@@ -47,10 +51,11 @@ setup(
     extras_require={
         'onedl': ONEDL,
         'openmmlab': OPENMMLAB,
-        'openclip': ['open_clip_torch>=3.0'],
-        'analysis': ['scikit-learn'],
+        'openclip': OPENCLIP,
+        'analysis': ANALYSIS,
         'vfm': VFM,
         'peft': PEFT,
-        'test': [*ONEDL, *VFM, *PEFT, 'open_clip_torch>=3.0', 'scikit-learn', 'pytest>=8', 'pytest-xdist', 'hypothesis', 'ruff'],
+        'all': ALL,
+        'test': [*ALL, 'pytest>=8', 'pytest-xdist', 'hypothesis', 'ruff'],
     },
 )

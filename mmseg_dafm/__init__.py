@@ -23,7 +23,11 @@ if 'mmseg_dafm.doctor' not in sys.orig_argv:
     elif _missing:
         raise ImportError(f'mmseg_dafm needs mmsegmentation, but {", ".join(_missing)} cannot be imported: {_ADVICE}')
     else:
-        from mmseg_dafm import datasets, evaluation, hooks, models, optim  # noqa: F401
-        from mmseg_dafm.core import saving
+        from mmseg_dafm.core.quiet import quiet_imports
 
+        with quiet_imports():
+            from mmseg_dafm import datasets, evaluation, hooks, models, optim  # noqa: F401
+            from mmseg_dafm.core import config_file, saving
+
+        config_file.install()
         saving.install()

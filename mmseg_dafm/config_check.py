@@ -1,11 +1,13 @@
-"""Whether the files that a config names exist and its schedule keeps to its rates: asked before anything is built."""
+"""Check a config before anything is built: files and packages exist, arguments are known, the schedule keeps its rates."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mmengine.config import Config, ConfigDict
 
+from mmseg_dafm.core.component_arguments import check_arguments
 from mmseg_dafm.models.adapters.config_check import check_adapter_config
 from mmseg_dafm.models.domain.embedding_file import embed_command
 from mmseg_dafm.optim.schedule_check import check_rates
@@ -25,18 +27,72 @@ class Missing(NamedTuple):
 
 
 def check_config(cfg: Config, dataloaders: Sequence[str] = DATALOADERS) -> None:
-    """Raise if `missing_files` finds anything, or `check_adapter_config` or `check_rates` for a config that is to train.
+    """Run the checks before a run; training, testing and the doctor share this one list.
 
     Raises:
-        FileNotFoundError: With one line per missing file or folder.
-        ValueError: As `check_adapter_config` and `check_rates`.
+        FileNotFoundError: With one line per missing package, file or folder.
+        ValueError: As the checks of `refusals`.
     """
-    if 'train_dataloader' in dataloaders:
-        check_adapter_config(cfg)
-        check_rates(cfg)
-    problems = list(missing_files(cfg, dataloaders))
+    for check in refusals(dataloaders):
+        check(cfg)
+    problems = [*missing_packages(cfg), *missing_files(cfg, dataloaders)]
     if problems:
         raise FileNotFoundError('\n'.join(map(str, problems)))
+
+
+def refusals(dataloaders: Sequence[str] = DATALOADERS) -> list[Callable[[Config], None]]:
+    """Checks of a config that raise ValueError, those of a training only where its loader is looked at."""
+    checks = [check_arguments, check_workers]
+    return checks + [check_adapter_config, check_rates] if 'train_dataloader' in dataloaders else checks
+
+
+def check_workers(cfg: Config) -> None:
+    """Refuse loaders that PyTorch would refuse.
+
+    Raises:
+        ValueError: `persistent_workers` without workers.
+    """
+    for name in DATALOADERS:
+        loader = cfg.get(name) or {}
+        if loader.get('persistent_workers') and not loader.get('num_workers'):
+            raise ValueError(f'{name} has persistent_workers=True and num_workers=0: set {name}.persistent_workers=False.')
+
+
+# Component, or key and value -> the packages that it needs and the extra that brings them.
+PACKAGES = {
+    'VFMBackbone': (('timm',), 'vfm'),
+    'MaskCLIPBackbone': (('timm',), 'vfm'),
+    'TIMMPyramid': (('timm',), 'vfm'),
+    'TIMMBackbone': (('timm',), 'vfm'),
+    'HFMask2FormerHead': (('scipy',), 'vfm'),
+    'LoRA': (('peft',), 'peft'),
+    'open_clip': (('open_clip',), 'openclip'),
+}
+
+
+def missing_packages(cfg: Config) -> Iterator[Missing]:
+    """Yield each package that the config's components need and that is not installed."""
+    wanted = {}
+    for where, value in _texts({key: cfg.get(key) for key in ('model', *DATALOADERS)}, ''):
+        if where.rsplit('.', 1)[-1] in ('type', 'provider'):
+            for package in PACKAGES.get(value, ((), ''))[0]:
+                wanted.setdefault(package, (where.lstrip('.'), value))
+    for package, (where, value) in wanted.items():
+        if find_spec(package) is None:
+            command = f'pip install -e ".[{PACKAGES[value][1]}]", or ".[all]" for everything'
+            yield Missing(f'{where}={value} needs the package {package}, which is not installed', command)
+
+
+def _texts(node: Any, where: str) -> Iterator[tuple[str, str]]:
+    """Every string of nested dicts and lists with its place."""
+    if isinstance(node, str):
+        yield where, node
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            yield from _texts(value, f'{where}.{key}')
+    elif isinstance(node, list | tuple):
+        for index, value in enumerate(node):
+            yield from _texts(value, f'{where}.{index}')
 
 
 def missing_files(cfg: Config, dataloaders: Sequence[str] = DATALOADERS) -> Iterator[Missing]:

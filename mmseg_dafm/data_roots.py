@@ -12,5 +12,5 @@ def root_variable(name: str) -> str:
 
 
 def data_root(name: str) -> str:
-    """Folder of a set: its environment variable, else its default, as the configs have it."""
-    return os.environ.get(root_variable(name)) or DEFAULTS.get(name, f'data/{name}')
+    """Folder of a set: its environment variable, with ``~`` expanded, else its default, as the configs have it."""
+    return os.path.expanduser(os.environ.get(root_variable(name)) or DEFAULTS.get(name, f'data/{name}'))

@@ -3,12 +3,9 @@
 import argparse
 import json
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from mmseg_dafm.data_roots import data_root
 from mmseg_dafm.doctor_checks import Check, environment_checks
@@ -16,57 +13,68 @@ from mmseg_dafm.doctor_data import check_data_root
 from mmseg_dafm.doctor_files import check_config_files, check_hub_cache, check_model_dir
 from mmseg_dafm.doctor_layouts import DATA_LAYOUTS
 
+WIDTH, INDENT = 80, ' ' * 9
+# paths and commands stay in one piece, so that they can be copied
+WHOLE_WORDS = dict(break_long_words=False, break_on_hyphens=False)
 
-def collect(model_dirs: Sequence[str], data_roots: dict[str, str], configs: Sequence[str]) -> list[Check]:
-    """Run the checks of the environment and of the folders and configs given; those given are required."""
-    checks = [*environment_checks()]
-    if model_dirs:
-        checks += [check for path in model_dirs for check in check_model_dir(path)]
-    else:
-        checks += check_hub_cache()
-    for name in DATA_LAYOUTS:
-        if name not in data_roots:
-            checks += check_data_root(name, data_root(name), required=False)
+
+def collect(model_dirs: Sequence[str], data_roots: dict[str, str], configs: Sequence[str], all_sets: bool = False) -> list[Check]:
+    """Run the checks that were asked for.
+
+    Args:
+        model_dirs: Folders of models; required.
+        data_roots: Data set -> its folder; required.
+        configs: Configs; with some and nothing else, only what these need is looked at.
+        all_sets: Look at every data set that our configs know, too.
+    """
+    checks = [check for path in configs for check in check_config_files(path)]
+    if not configs:
+        checks += environment_checks()
+        checks += check_hub_cache() if not model_dirs else []
+    checks += [check for path in model_dirs for check in check_model_dir(path)]
     checks += [check for name, root in data_roots.items() for check in check_data_root(name, root)]
-    return checks + [check for path in configs for check in check_config_files(path)]
+    if all_sets:
+        others = [name for name in DATA_LAYOUTS if name not in data_roots]
+        checks += [check for name in others for check in check_data_root(name, data_root(name), required=False)]
+    return checks
 
 
-def as_table(checks: Sequence[Check]) -> Table:
-    """Lay the checks out as a table; the fix appears only where it is wanted."""
-    table = Table(title='mmseg_dafm doctor', show_lines=True)
-    for column in ('', 'check', 'found', 'needed', 'fix'):
-        table.add_column(column, overflow='fold')
-    for check in checks:
-        mark = Text('ok', 'green') if check.ok else Text('MISSING', 'bold red') if check.required else Text('note', 'yellow')
-        # Text, not markup: extras such as mmseg_dafm[onedl] would be read as a style.
-        table.add_row(mark, *map(Text, (check.name, check.found, check.needed, '' if check.ok else check.fix)))
-    return table
+def as_text(checks: Sequence[Check]) -> str:
+    """Lay the checks out for a terminal of 80 columns: what is well, a line each; then what is not, each remedy once."""
+    lines = [f'ok       {check.name}: {check.found}' for check in checks if check.ok]
+    by_fix: dict[str, list[Check]] = {}
+    for check in sorted((check for check in checks if not check.ok), key=lambda check: check.required):
+        by_fix.setdefault(check.fix, []).append(check)
+    for fix, group in by_fix.items():
+        lines.append('')
+        for check in group:
+            needed = f' (needed: {check.needed})' if check.needed else ''
+            lines.append(f'{"MISSING" if check.required else "optional"}'.ljust(9) + f'{check.name}: {check.found}{needed}')
+        lines += [f'     ->  {fix}'] if fix else []
+    return '\n'.join(textwrap.fill(line, WIDTH, subsequent_indent=INDENT, **WHOLE_WORDS) for line in lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the checks and return the exit code: 1 if anything required is missing."""
     parser = argparse.ArgumentParser(prog='python -m mmseg_dafm.doctor', description=__doc__)
-    parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
+    parser.add_argument('--json', action='store_true', help='print JSON')
     parser.add_argument('--model-dir', nargs='+', default=[], help='local folders of Stable Diffusion or CLIP')
     parser.add_argument('--data-root', nargs='+', default=[], metavar='NAME=FOLDER', help=f'of {sorted(DATA_LAYOUTS)}')
-    parser.add_argument('--config', nargs='+', default=[], help='configs whose files must all exist')
+    parser.add_argument('--config', nargs='+', default=[], help='configs that are to run: only what they need is looked at')
+    parser.add_argument('--all', action='store_true', help='look at every data set that our configs know')
     args = parser.parse_args(arguments)
     try:
         if bad := [item for item in args.data_root if '=' not in item]:
             raise ValueError(f'--data-root takes NAME=FOLDER, got {bad[0]}')
-        checks = collect(args.model_dir, dict(item.split('=', 1) for item in args.data_root), args.config)
+        checks = collect(args.model_dir, dict(item.split('=', 1) for item in args.data_root), args.config, args.all)
     except ValueError as error:
         parser.error(str(error))
     missing = sum(check.required and not check.ok for check in checks)
     if args.json:
         print(json.dumps({'ok': missing == 0, 'checks': [asdict(check) for check in checks]}, indent=2))
     else:
-        Console().print(as_table(checks))
-        # The table folds long commands; here they can be copied.
-        for check in checks:
-            if not check.ok and check.fix:
-                print(f'{check.name}: {check.fix}')
-        print(f'{missing} required things are missing' if missing else 'everything required is there')
+        print(as_text(checks))
+        print(f'\n{missing} required things are missing' if missing else '\neverything required is there')
     return 1 if missing else 0
 
 

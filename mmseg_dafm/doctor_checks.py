@@ -4,9 +4,11 @@ import importlib
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+
+from mmseg_dafm.core.quiet import quiet_imports
 
 CLASSIC = ('mmengine', 'mmcv', 'mmsegmentation')
 MAINTAINED = ('onedl-mmengine', 'onedl-mmcv', 'onedl-mmsegmentation')
@@ -44,7 +46,8 @@ def installed(name: str) -> str | None:
 def import_error(name: str) -> str | None:
     """Import a module; return the first line of whatever goes wrong, or None."""
     try:
-        importlib.import_module(name)
+        with quiet_imports():
+            importlib.import_module(name)
     except Exception as error:  # noqa: BLE001 (an incompatible package can fail in any way)
         return f'{type(error).__name__}: {error}'.splitlines()[0]
     return None
@@ -74,7 +77,9 @@ def environment_checks() -> Iterator[Check]:
     yield check_range('diffusers', '0.30', '1')
     yield check_range('transformers', '4.41', '6')
     yield check_range('safetensors', '0.4')
-    yield check_range('open_clip_torch', '3.0', required=False)
+    for name, low in (('timm', '1.0.20'), ('scipy', '1'), ('peft', '0.11'), ('open_clip_torch', '3.0'), ('scikit-learn', '1')):
+        check = check_range(name, low, required=False)
+        yield replace(check, fix='pip install -e ".[all]" brings all that our configs and tools need')
 
 
 def _torch_checks() -> Iterator[Check]:
@@ -115,6 +120,10 @@ def _openmmlab_checks() -> Iterator[Check]:
         old = setuptools is not None and numbers(setuptools) < (82,)
         fix = 'pip install "setuptools<81": without it configs that inherit from mmseg:: fail'
         yield Check('setuptools', setuptools or 'not installed', '< 82 for mmengine 0.10', old, False, fix)
+    if maintained:
+        operators = find_spec('mmcv') is not None and find_spec('mmcv._ext') is not None
+        fix = 'nothing to do: only configs with an operator such as deformable attention need a build with MMCV_WITH_OPS=1'
+        yield Check('compiled operators of mmcv', 'built' if operators else 'missing', '', operators, False, fix)
     for name in ('ftfy', 'regex'):
         yield Check(name, installed(name) or 'not installed', 'any', installed(name) is not None, fix=f'pip install {name}')
     if installed('openmim'):

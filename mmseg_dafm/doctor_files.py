@@ -48,31 +48,33 @@ def check_hub_cache() -> Iterator[Check]:
 
 
 def check_config_files(path: str) -> Iterator[Check]:
-    """Check that every file and folder named by a config exists, and that its schedule keeps to its learning rates."""
-    if not Path(path).is_file():
-        yield Check(f'config {path}', 'not there', 'a config file', False, fix='correct the path')
-        return
+    """Run the checks that training makes of a config, and more of them than the first that fails."""
+    name = f'config {Path(path).name}'
     error = import_error('mmseg_dafm.config_check')
     if error is not None:
-        yield Check(f'config {path}', error, 'an environment that works', False, fix='mend the environment first')
+        yield Check(name, error, 'an environment that works', False, fix='python -m mmseg_dafm.doctor lists what to mend')
         return
-    from mmengine.config import Config
-
-    from mmseg_dafm.config_check import missing_files
-    from mmseg_dafm.optim.schedule_check import check_rates
+    # the doctor's own import of the package registers nothing
+    from mmseg_dafm import datasets, evaluation, hooks, models, optim  # noqa: F401
+    from mmseg_dafm.config_check import missing_files, missing_packages, refusals
+    from mmseg_dafm.core.config_file import load_config
 
     try:
-        cfg = Config.fromfile(path)
-        problems = list(missing_files(cfg))
-    except Exception as error:  # noqa: BLE001 (a config is a program)
-        yield Check(f'config {path}', f'{type(error).__name__}: {error}', 'a config that loads', False, fix='mend the config')
+        cfg = load_config(path)
+    except (ValueError, FileNotFoundError) as error:
+        yield Check(name, str(error), 'a config that loads', False, fix='correct the path or the config')
         return
+    problems = [*missing_packages(cfg), *missing_files(cfg)]
     for problem in problems:
-        yield Check(f'config {path}', problem.what, 'present', False, fix=problem.fix)
-    if not problems:
-        yield Check(f'config {path}', 'every file that it names', 'present', True)
-    try:
-        check_rates(cfg)
-    except ValueError as error:
-        found, _, fix = str(error).partition(': ')
-        yield Check(f'config {path}', found, 'rates that never rise above their intent', False, fix=fix)
+        yield Check(name, problem.what, '', False, fix=problem.fix)
+    refused = []
+    for check in refusals():
+        try:
+            check(cfg)
+        except ValueError as error:
+            refused.append(str(error))
+    for sentence in refused:
+        found, _, fix = sentence.partition(': ')
+        yield Check(name, found, '', False, fix=fix)
+    if not problems and not refused:
+        yield Check(name, 'packages, files, arguments and schedule', 'present and in order', True)

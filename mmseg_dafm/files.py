@@ -1,6 +1,7 @@
 """Write files that are either whole or not there."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,3 +22,27 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def writable_folder(folder: str | os.PathLike, option: str = 'the output folder') -> Path:
+    """Try whether a folder can be written to, or made, before the work whose results are to lie there; makes nothing.
+
+    Args:
+        folder: The folder.
+        option: What names it, for the error.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: It is a file, or cannot be made or written to.
+    """
+    folder = Path(folder).expanduser()
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        # a trial, because os.access knows nothing of read-only file systems for root, or of a full disk
+        with tempfile.NamedTemporaryFile(dir=there, prefix='.trial') as file:
+            file.write(b'x')
+    except OSError as error:
+        raise ValueError(f'{option} {folder} cannot be written to ({error.strerror}): name another folder.') from error
+    return folder

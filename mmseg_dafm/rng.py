@@ -1,4 +1,4 @@
-"""Leave every random number generator as it was found."""
+"""Random numbers: generators that are left as they were found, and seeds that follow from a key."""
 
 import random
 from collections.abc import Iterator
@@ -6,6 +6,17 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+
+
+def seed_all(*key: int) -> None:
+    """Seed Python's, NumPy's and torch's generators (CPU and all CUDA devices) by a key of integers, each 0 or more.
+
+    Different keys give independent streams, equal keys the same one.
+    """
+    state = int(np.random.SeedSequence(key).generate_state(1)[0])
+    random.seed(state)
+    np.random.seed(state)
+    torch.manual_seed(state)
 
 
 @contextmanager

@@ -12,11 +12,22 @@ from mmengine.logging import print_log
 from mmseg.registry import OPTIM_WRAPPERS
 
 from mmseg_dafm.core.saving import newest_checkpoint
+from mmseg_dafm.files import writable_folder
 
 
 def set_work_dir(cfg: Config, config_path: str | os.PathLike, work_dir: str | None = None) -> None:
     """Set `cfg.work_dir`: the argument, else the config's own, else `work_dirs/<config name>`."""
     cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(config_path).stem)
+
+
+def try_folder(folder: str | os.PathLike, option: str) -> None:
+    """Let the first process try an output folder before the work begins.
+
+    Raises:
+        ValueError: If it cannot be written to.
+    """
+    if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0:
+        writable_folder(folder, option)
 
 
 def set_resume(cfg: Config, resume: bool) -> None:

@@ -1,4 +1,7 @@
-"""Paint predictions over an image, a folder of images or a video: python tools/demo.py INPUT CONFIG CHECKPOINT --out DIR."""
+"""Paint predictions over an image, a folder of images or a video: python tools/demo.py INPUT [CONFIG] CHECKPOINT --out DIR.
+
+Without CONFIG, the one that the checkpoint was trained with is taken from it.
+"""
 
 import argparse
 import os
@@ -9,17 +12,23 @@ from pathlib import Path
 # A clone works without installation.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import mmseg_dafm  # noqa: F401  (first: keeps out what upstream packages say at import)
+
+# isort: split
 import cv2
 import numpy as np
 import torch
+from mmengine.config import DictAction
 from mmseg.apis import inference_model, init_model
 from rich.progress import track
 
-import mmseg_dafm  # noqa: F401 (registers the components for configs without custom_imports)
 from mmseg_dafm.analysis.domain_explorer import IMAGE_SUFFIXES
 from mmseg_dafm.analysis.overlay import paint_labels
-from mmseg_dafm.core.checkpoint import TrustCheckpoint, load_weights
-from mmseg_dafm.files import replacing
+from mmseg_dafm.config_check import check_config
+from mmseg_dafm.core.checkpoint import TrustCheckpoint, load_weights, read_checkpoint
+from mmseg_dafm.core.config_file import load_config, stored_config
+from mmseg_dafm.core.tool_errors import one_sentence
+from mmseg_dafm.files import replacing, writable_folder
 
 VIDEO_SUFFIXES = {'.mp4', '.avi', '.mov', '.mkv', '.webm'}
 
@@ -27,12 +36,13 @@ VIDEO_SUFFIXES = {'.mp4', '.avi', '.mov', '.mkv', '.webm'}
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Paint predictions over images or a video.')
     parser.add_argument('input', help='image, folder of images, or video')
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', nargs='?', help="config file (default: the checkpoint's own config)")
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', default='demo', help='folder for the painted images or the video')
     parser.add_argument('--opacity', type=float, default=0.5, help='share of the class colour, 0 to 1')
     parser.add_argument('--trust-checkpoint', action=TrustCheckpoint)
     parser.add_argument('--device', default='cuda:0' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE changes to the config')
     return parser.parse_args()
 
 
@@ -86,7 +96,7 @@ def paint_video(path: Path, out: Path, paint: Callable[[np.ndarray], np.ndarray]
 def main() -> None:
     args = parse_args()
     source, out = Path(args.input), Path(args.out)
-    for path in (source, Path(args.config), Path(args.checkpoint)):
+    for path in (source, Path(args.checkpoint)):
         if not path.exists():
             raise SystemExit(f'error: {path} does not exist')
     paths = sorted(source.iterdir()) if source.is_dir() else [source]
@@ -94,11 +104,15 @@ def main() -> None:
     if not images and source.suffix.lower() not in VIDEO_SUFFIXES:
         raise SystemExit(f'error: {source} is neither an image, a video nor a folder of images')
 
-    model = init_model(args.config, device='cpu')
-    try:
-        meta = load_weights(model, args.checkpoint).get('meta') or {}
-    except ValueError as error:
-        raise SystemExit(f'error: {error}') from None
+    if args.config is not None:
+        cfg = load_config(args.config, args.cfg_options)
+    else:
+        meta = read_checkpoint(args.checkpoint).get('meta') or {}
+        cfg = stored_config(meta, args.checkpoint, args.cfg_options)
+    check_config(cfg, ())
+    out = writable_folder(out, '--out')
+    model = init_model(cfg, device='cpu')
+    meta = load_weights(model, args.checkpoint).get('meta') or {}
     model.dataset_meta = meta.get('dataset_meta') or model.dataset_meta
     model.to(args.device)
     # The palette is RGB, OpenCV's images are BGR.
@@ -109,15 +123,13 @@ def main() -> None:
         return paint_labels(image, labels, palette, args.opacity)
 
     out.mkdir(parents=True, exist_ok=True)
-    try:
-        if images:
-            paint_images(images, out, paint)
-        else:
-            paint_video(source, out, paint)
-    except ValueError as error:
-        raise SystemExit(f'error: {error}') from None
+    if images:
+        paint_images(images, out, paint)
+    else:
+        paint_video(source, out, paint)
     print(f'wrote {len(images) or 1} {"images" if images else "video"} to {out}')
 
 
 if __name__ == '__main__':
-    main()
+    with one_sentence():
+        main()

@@ -10,6 +10,12 @@ CONFIG=$1
 GPUS=$2
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
+# torchrun's own error for a port in use is a page long
+if [ "${NNODES:-1}" = 1 ] && (exec 3<>"/dev/tcp/127.0.0.1/${PORT:-29500}") 2>/dev/null; then
+    echo "error: port ${PORT:-29500} is in use, by another training perhaps: choose another, PORT=29501 $0 ..." >&2
+    exit 1
+fi
+
 PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}" torchrun \
     --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" --nproc_per_node="$GPUS" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" \

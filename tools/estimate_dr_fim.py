@@ -15,8 +15,11 @@ from types import SimpleNamespace
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+import mmseg_dafm  # noqa: F401  (first: keeps out what upstream packages say at import)
+
+# isort: split
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 
@@ -24,6 +27,8 @@ from mmseg_dafm.analysis.feature_hooks import filled_model
 from mmseg_dafm.analysis.robustness_run import drop_pretrained
 from mmseg_dafm.config_check import check_config
 from mmseg_dafm.core.checkpoint import TrustCheckpoint
+from mmseg_dafm.core.config_file import load_config
+from mmseg_dafm.files import writable_folder
 from mmseg_dafm.fisher.candidates import candidate_tensors, find_candidates
 from mmseg_dafm.fisher.fingerprint import fingerprint
 from mmseg_dafm.fisher.score_file import save_fisher
@@ -57,12 +62,10 @@ def estimate(args: argparse.Namespace) -> DomainFisher:
         ValueError: For options, candidates or files that cannot be.
         FileNotFoundError: If a file is missing.
     """
-    for path in (args.config, args.checkpoint):
-        if not Path(path).is_file():
-            raise FileNotFoundError(f'{path} does not exist.')
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = load_config(args.config, args.cfg_options)
+    if not Path(args.checkpoint).is_file():
+        raise FileNotFoundError(f'checkpoint {args.checkpoint} does not exist.')
+    writable_folder(args.out.parent, '--out')
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     hook = next((hook for hook in cfg.get('custom_hooks', []) if kind(hook).endswith('FisherTuneHook')), {})
     if not re.fullmatch(r'\d+/\d+', args.part):

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from mmseg_dafm.data_roots import data_root
+from mmseg_dafm.files import writable_folder
 from mmseg_dafm.image_files import is_whole_png
 from mmseg_dafm.progress import track
 from mmseg_dafm.synthesis.contact_sheet import draw_sheet
@@ -36,7 +37,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--labels', type=Path, help='label maps of train ids (default: gtFine/train of Cityscapes)')
     parser.add_argument('--pattern', default=CITYSCAPES_PATTERN, help=f'files below --labels (default: {CITYSCAPES_PATTERN})')
-    out = Path(environment.get('SYNTHETIC_ROOT') or 'data/cityscapes_synthetic')
+    out = Path(environment.get('SYNTHETIC_ROOT') or 'data/cityscapes_synthetic').expanduser()
     parser.add_argument('--out', type=Path, default=out, help='SYNTHETIC_ROOT of the configs (default: %(default)s)')
     parser.add_argument('--limit', type=int, help='take the first layouts only, for a look')
     words = parser.add_argument_group('domains')
@@ -115,6 +116,7 @@ def main() -> None:
         labels = args.labels or Path(data_root('cityscapes')) / 'gtFine/train'
         if args.limit is not None and args.limit < 1:
             raise ValueError(f'--limit must be 1 or more, got {args.limit}.')
+        writable_folder(args.out, '--out')
         layouts = find_layouts(labels, args.pattern)[: args.limit]
         (make if args.source is None else take_over)(args, layouts)
         # by each process, so that the last one draws what all have made

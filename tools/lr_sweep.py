@@ -22,12 +22,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+import mmseg_dafm  # noqa: F401  (first: keeps out what upstream packages say at import)
+
+# isort: split
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 
 from mmseg_dafm.config_check import check_config
-from mmseg_dafm.files import replacing
+from mmseg_dafm.core.config_file import load_config
+from mmseg_dafm.files import replacing, writable_folder
 from mmseg_dafm.hooks.bn_conversion import REPORT
 from mmseg_dafm.optim import schedule_check
 from mmseg_dafm.sweep import plan, trial_config, trial_run
@@ -81,10 +85,7 @@ def check_mode(args: argparse.Namespace) -> None:
 
 def prepare(args: argparse.Namespace) -> tuple[Config, dict]:
     """The config of all trials and the settings that the report states."""
-    if not os.path.isfile(args.config):
-        raise ValueError(f'config {args.config} does not exist')
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options)
+    cfg = load_config(args.config, args.cfg_options)
     check_config(cfg, ('train_dataloader', 'val_dataloader'))
     settings = dict(config=args.config, metric=args.metric, select=args.select)
     if args.select == 'holdout':
@@ -136,12 +137,12 @@ def run(args: argparse.Namespace) -> None:
     start = plan.Point(0.0, args.fixed_head_lr)
     if args.budget is not None:
         plan.check_budget(steps, start, args.budget)
+    out = writable_folder(args.out or Path('work_dirs') / f'sweep_{Path(args.config).stem}', '--out').resolve()
     cfg, settings = prepare(args)
     # a config that cannot take these rates is refused before anything is trained
     trial_config.rate_options(cfg, start.moved(steps[0].axis, steps[0].values[0]))
     smallest = {f'the smallest {step.axis} rate': min(step.values) for step in steps}
     schedule_check.check_schedule(smallest, cfg.get('param_scheduler') or [], cfg.train_cfg.max_iters)
-    out = (args.out or Path('work_dirs') / f'sweep_{Path(args.config).stem}').resolve()
     config, iterations = save_config(cfg, out), cfg.train_cfg.max_iters
     free, begin = devices(args.jobs), time.time()
 

@@ -14,6 +14,7 @@ from pathlib import Path
 # A clone works without installation.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mmseg_dafm.files import writable_folder
 from mmseg_dafm.named_folders import named_folders
 from mmseg_dafm.report.page import write_report
 from mmseg_dafm.suites.suite_load import load_suite
@@ -37,6 +38,9 @@ def main() -> None:
         raise ValueError(f'--out {out} is no folder: name the one where tools/run_suite.py has put the runs')
     if not args.no_predictions and args.images < 1:
         raise ValueError(f'--images must be 1 or more, got {args.images}: use --no-predictions to show none')
+    writable_folder(out, '--out')
+    if args.page is not None:
+        writable_folder(args.page.parent, '--page')
     images = 0 if args.no_predictions else args.images
     print(write_report(suite, out, args.page, images, args.seeds, folders))
 

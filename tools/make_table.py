@@ -13,6 +13,7 @@ from pathlib import Path
 # A clone works without installation.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mmseg_dafm.files import writable_folder
 from mmseg_dafm.named_folders import named_folders
 from mmseg_dafm.suites.by_hand import check_folders
 from mmseg_dafm.suites.plan import check_seeds
@@ -32,6 +33,7 @@ def main() -> None:
     check_seeds(args.seeds)
     if out.exists() and not out.is_dir():
         raise ValueError(f'--out {out} is a file: name a folder')
+    writable_folder(out, '--out')
     # folders by hand need none of the suite's own
     if not out.exists() and not folders and any(run.kind != 'folder' for run in suite.runs):
         raise ValueError(f'--out {out} does not exist, so nothing was run there: correct it, or call tools/run_suite.py first')

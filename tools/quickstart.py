@@ -73,6 +73,12 @@ def main() -> None:
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/quickstart'))
     args = parser.parse_args()
     os.environ.setdefault('HF_HUB_OFFLINE', '1')
+    from mmseg_dafm.files import writable_folder
+
+    try:
+        writable_folder(args.work_dir, '--work-dir')
+    except ValueError as error:
+        raise SystemExit(f'error: {error}') from None
     start = time.time()
     checkpoint = train(args.work_dir)
     picture = args.work_dir / 'picture.png'

@@ -18,6 +18,7 @@ from pathlib import Path
 # A clone works without installation.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mmseg_dafm.files import writable_folder
 from mmseg_dafm.report.page import write_report
 from mmseg_dafm.suites.commands import commands
 from mmseg_dafm.suites.execute import cell_state, execute
@@ -130,7 +131,7 @@ def main() -> None:
     if args.dry_run:
         show(suite, cells, args)
         return
-    args.out.mkdir(parents=True, exist_ok=True)
+    writable_folder(args.out, '--out').mkdir(parents=True, exist_ok=True)
     print(f'{len(cells)} runs are missing in {args.out}', flush=True)
     if args.slurm:
         slurm = Slurm(args.partition, shlex.split(args.slurm_args), args.gpus_per_run)

@@ -13,6 +13,9 @@ from pathlib import Path
 # A clone works without installation.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import mmseg_dafm  # noqa: F401  (first: keeps out what upstream packages say at import)
+
+# isort: split
 from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
@@ -20,7 +23,9 @@ from mmseg.registry import DATASETS, RUNNERS
 
 from mmseg_dafm import run_config
 from mmseg_dafm.config_check import check_config
-from mmseg_dafm.core.checkpoint import CheckpointError, TrustCheckpoint
+from mmseg_dafm.core.checkpoint import TrustCheckpoint
+from mmseg_dafm.core.config_file import check_options, load_config
+from mmseg_dafm.core.tool_errors import one_sentence
 from mmseg_dafm.datasets.submission import SERVERS, check_images, pack
 from mmseg_dafm.datasets.target_options import apply_options, split_options
 from mmseg_dafm.datasets.targets import GROUPS, TARGETS, select_targets, select_test_split
@@ -53,17 +58,14 @@ def parse_args() -> argparse.Namespace:
 
 def prepare(args: argparse.Namespace) -> Config:
     """Read the config and apply the command line to it; bad input ends the program here, in one sentence."""
-    for name in ('config', 'checkpoint'):
-        path = getattr(args, name)
-        if '://' not in path and not os.path.isfile(path):
-            raise SystemExit(f'error: {name} {path} does not exist')
-    cfg = Config.fromfile(args.config)
-    cfg.launcher = args.launcher
+    if '://' not in args.checkpoint and not os.path.isfile(args.checkpoint):
+        raise SystemExit(f'error: checkpoint {args.checkpoint} does not exist')
     selection = '--targets' if args.targets else '--submission' if args.submission else None
     options, late = split_options(args.cfg_options or {}) if selection else (args.cfg_options or {}, {})
-    cfg.merge_from_dict(options)
-    cfg.load_from = args.checkpoint
     try:
+        cfg = load_config(args.config, options)
+        check_options(cfg, late)
+        cfg.launcher, cfg.load_from = args.launcher, args.checkpoint
         run_config.set_work_dir(cfg, args.config, args.work_dir)
         run_config.require_fit(cfg)
         run_config.adapt_to_device(cfg)
@@ -80,6 +82,12 @@ def prepare(args: argparse.Namespace) -> Config:
         if args.out:
             run_config.write_predictions(cfg, args.out)
         check_config(cfg, ('test_dataloader',))
+        run_config.try_folder(cfg.work_dir, '--work-dir')
+        for option, folder in (('--out', args.out), ('--show-dir', args.show_dir)):
+            if folder:
+                run_config.try_folder(folder, option)
+        if args.submission:
+            run_config.try_folder(os.path.dirname(args.submission[1]) or '.', '--submission')
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f'error: {error}') from None
     return cfg
@@ -133,7 +141,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    try:
+    with one_sentence():
         main()
-    except CheckpointError as error:
-        raise SystemExit(f'error: {error}') from None

@@ -10,6 +10,9 @@ from pathlib import Path
 # A clone works without installation.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import mmseg_dafm  # noqa: F401  (first: keeps out what upstream packages say at import)
+
+# isort: split
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
@@ -17,7 +20,9 @@ from mmseg.registry import RUNNERS
 
 from mmseg_dafm import run_config
 from mmseg_dafm.config_check import check_config
-from mmseg_dafm.core.checkpoint import CheckpointError, TrustCheckpoint
+from mmseg_dafm.core.checkpoint import TrustCheckpoint
+from mmseg_dafm.core.config_file import load_config
+from mmseg_dafm.core.tool_errors import one_sentence
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,13 +43,9 @@ def parse_args() -> argparse.Namespace:
 
 def prepare(args: argparse.Namespace) -> Config:
     """Read the config and apply the command line to it; bad input ends the program here, in one sentence."""
-    if not os.path.isfile(args.config):
-        raise SystemExit(f'error: config {args.config} does not exist')
-    cfg = Config.fromfile(args.config)
-    cfg.launcher = args.launcher
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
     try:
+        cfg = load_config(args.config, args.cfg_options)
+        cfg.launcher = args.launcher
         run_config.set_work_dir(cfg, args.config, args.work_dir)
         run_config.set_resume(cfg, args.resume)
         run_config.require_fit(cfg)
@@ -56,6 +57,8 @@ def prepare(args: argparse.Namespace) -> Config:
                 raise ValueError('--dry-run runs in one process: leave --launcher out')
             run_config.shorten(cfg)
         check_config(cfg, ('train_dataloader', 'val_dataloader'))
+        if not args.dry_run:
+            run_config.try_folder(cfg.work_dir, '--work-dir')
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f'error: {error}') from None
     return cfg
@@ -89,7 +92,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    try:
+    with one_sentence():
         main()
-    except CheckpointError as error:
-        raise SystemExit(f'error: {error}') from None

@@ -21,5 +21,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     checkpoint_fit=dict(type='CheckpointFitHook'),
     visualization=dict(type='SegVisualizationHook'),
+    finite_loss=dict(type='FiniteLossHook'),
+    exact_resume=dict(type='ExactResumeHook'),
 )
 tta_model = dict(type='SegTTAModel')

@@ -4,8 +4,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from mmseg_dafm.bn.report import ConversionReport
 
@@ -19,6 +17,10 @@ def draw_conversion(report: ConversionReport, path: str | os.PathLike) -> None:
         report: What :func:`mmseg_dafm.bn.convert_bn` returned.
         path: PNG file to write.
     """
+    # not at the top: a hook imports this module, and `import mmseg_dafm` must not load matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     layers = list(report.layers.values())
     at = np.arange(len(layers))
     column = lambda name: np.array([getattr(layer, name) for layer in layers])  # noqa: E731

@@ -3,14 +3,11 @@
 import os
 
 import cv2
-import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
-matplotlib.use('Agg')
-from matplotlib import pyplot as plt  # noqa: E402
-
-from mmseg_dafm.datasets.corruptions import CORRUPTIONS, SEVERITIES, corrupt  # noqa: E402
-from mmseg_dafm.files import replacing  # noqa: E402
+from mmseg_dafm.datasets.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from mmseg_dafm.files import replacing
 
 
 def draw_corruptions(image: np.ndarray, path: str | os.PathLike, seed: int = 0) -> None:
@@ -28,7 +25,8 @@ def draw_corruptions(image: np.ndarray, path: str | os.PathLike, seed: int = 0) 
     cell = 2.6
     columns = ['clean', *(f'severity {severity}' for severity in SEVERITIES)]
     size = (cell * len(columns) + 0.5, (cell * height / width + 0.06) * len(CORRUPTIONS) + 0.4)
-    figure, axes = plt.subplots(len(CORRUPTIONS), len(columns), figsize=size, squeeze=False, layout='constrained')
+    figure = Figure(figsize=size, layout='constrained')
+    axes = figure.subplots(len(CORRUPTIONS), len(columns), squeeze=False)
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
     for name, line in zip(CORRUPTIONS, axes, strict=True):
         pictures = [image, *(corrupt(image, name, severity, np.random.default_rng(seed)) for severity in SEVERITIES)]
@@ -40,4 +38,3 @@ def draw_corruptions(image: np.ndarray, path: str | os.PathLike, seed: int = 0) 
         axis.set_title(title, fontsize=10)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=110)
-    plt.close(figure)

@@ -4,12 +4,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import matplotlib
 import numpy as np
-
-matplotlib.use('Agg')
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.patches import Patch  # noqa: E402
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from mmseg_dafm.files import replacing
 
@@ -59,7 +56,8 @@ def draw_grid(rows: Sequence[Row], classes: Sequence[str], palette: Sequence[Seq
     columns = ['image', 'label', *models]
     cell = 3.2
     size = (cell * len(columns) + 0.6, cell * height / width * len(rows) + 0.8)
-    figure, axes = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False, layout='constrained')
+    figure = Figure(figsize=size, layout='constrained')
+    axes = figure.subplots(len(rows), len(columns), squeeze=False)
     for row, line in zip(rows, axes, strict=True):
         pictures = [row.image, colourise(row.label, palette), *(colourise(row.predictions[m], palette) for m in models)]
         for axis, picture in zip(line, pictures, strict=True):
@@ -72,4 +70,3 @@ def draw_grid(rows: Sequence[Row], classes: Sequence[str], palette: Sequence[Seq
     figure.legend(handles=patches, loc='outside lower center', ncols=min(len(classes), 10), frameon=False, fontsize=10)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=110, format='png')
-    plt.close(figure)

@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from mmseg_dafm.fisher.summary import Part
 
@@ -25,6 +24,9 @@ def draw_sensitivity(
         path: Picture file.
         overlap: Criterion -> Jaccard index with the first criterion, for the title.
     """
+    # not at the top: a hook imports this module, and `import mmseg_dafm` must not load matplotlib
+    from matplotlib.figure import Figure
+
     blocks = max(part.block for parts in panels.values() for part in parts) + 1
     kinds = [kind for kind in KINDS if any(part.kind == kind for parts in panels.values() for part in parts)]
     size = (2 * max(3.4, 0.34 * blocks + 1.6), 0.5 + len(panels) * (0.5 * len(kinds) + 0.75))

@@ -18,6 +18,8 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import Tensor, nn
 
+from mmseg_dafm.core.finite import is_finite
+
 # set to 1: checkpoints may run code while they are read; --trust-checkpoint of the tools sets it
 TRUST = 'MMSEG_DAFM_TRUST_CHECKPOINT'
 # torch's count of training batches; nothing reads it while momentum is a number, and older files lack it
@@ -119,18 +121,12 @@ def check_finite(state: Mapping[str, Tensor], what: str | os.PathLike) -> None:
     Raises:
         CheckpointError: Naming the first tensors and how many there are.
     """
-    bad = [key for key, value in state.items() if value.is_floating_point() and not value.is_meta and not _finite(value)]
+    bad = [key for key, value in state.items() if not is_finite(value)]
     if bad:
         raise CheckpointError(
             f'{what}: {len(bad)} of {len(state)} tensors are not finite ({some(bad)}). The training that wrote it has diverged: '
             'take an earlier checkpoint.'
         )
-
-
-def _finite(value: Tensor) -> bool:
-    # a sum is not finite if any element is not; torch.isfinite would fill a mask of the tensor's size
-    value = value.detach() if value.element_size() > 1 else value.detach().float()
-    return bool(value.sum(dtype=torch.float64).isfinite()) or bool(value.isfinite().all())
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def save_checkpoint(
         backend_args: Of mmengine; if given, mmengine writes.
 
     Raises:
-        OSError: If the disk is full or not writable, naming the file; what was there before is as it was.
+        CheckpointError: If the disk is full or not writable, naming the file; what was there before is as it was.
     """
     if file_client_args is not None or backend_args is not None or '://' in str(filename):
         _original_save(checkpoint, filename, file_client_args, backend_args)
@@ -44,7 +44,7 @@ def save_checkpoint(
     except (OSError, RuntimeError) as error:
         # torch's writer reports a full disk as a RuntimeError
         reason = str(error).splitlines()[0]
-        raise OSError(
+        raise CheckpointError(
             f'checkpoint {filename} could not be written ({reason}). Free space or correct the folder, then go on with --resume; '
             'earlier checkpoints are as they were.'
         ) from error

@@ -3,6 +3,7 @@
 import os.path as osp
 
 from mmseg_dafm.datasets.checks import check_folder, check_label_ids, check_not_empty
+from mmseg_dafm.image_files import refuse_damaged
 
 
 class DomainTagged:
@@ -30,6 +31,8 @@ class DomainTagged:
             raise ValueError(f'{type(self).__name__}: check_ids must be 0 or more, got {check_ids}.')
         self.domain = domain
         self.check_ids = check_ids
+        if isinstance(kwargs.get('data_root'), str):
+            kwargs['data_root'] = osp.expanduser(kwargs['data_root'])
         super().__init__(*args, **kwargs)
 
     @property
@@ -58,6 +61,22 @@ class DomainTagged:
     def select(self, data_list: list[dict]) -> list[dict]:
         """Keep the wanted images; a subclass that takes only some of the folders overrides this."""
         return data_list
+
+    def prepare_data(self, idx: int) -> dict:
+        """Load a sample; a file that is cut off is named.
+
+        Raises:
+            ValueError: the image or the label cannot be decoded.
+        """
+        info = self.get_data_info(idx)
+        files = (info.get('img_path'), info.get('seg_map_path'))
+        refuse_damaged(files)
+        try:
+            return super().prepare_data(idx)
+        except Exception:
+            # the loading transforms name no file
+            refuse_damaged(files, thoroughly=True)
+            raise
 
     def full_init(self) -> None:
         """Load the list of images and check the first label files."""

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from mmseg_dafm.datasets.synthetic_variants import find_variants, named_roots
 from mmseg_dafm.datasets.transforms.match_label_size import MatchLabelSize
+from mmseg_dafm.image_files import refuse_damaged
 
 
 @DATASETS.register_module()
@@ -112,7 +113,14 @@ class RealSyntheticMix(Dataset):
         return {**self.real.get_data_info(i), 'img_path': path, 'domain': domain}
 
     def __getitem__(self, index: int) -> dict:
-        data = self.real.pipeline(self.get_data_info(index))
+        info = self.get_data_info(index)
+        files = (info['img_path'], info.get('seg_map_path'))
+        refuse_damaged(files)
+        try:
+            data = self.real.pipeline(info)
+        except Exception:
+            refuse_damaged(files, thoroughly=True)
+            raise
         if data is None:
             raise RuntimeError(f'RealSyntheticMix: the pipeline dropped sample {index}; use transforms that keep all samples.')
         return data

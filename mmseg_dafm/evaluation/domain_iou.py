@@ -12,6 +12,7 @@ from mmseg.registry import METRICS
 from PIL import Image
 from prettytable import PrettyTable
 
+from mmseg_dafm.core.finite import is_finite
 from mmseg_dafm.evaluation.confusion import confusion_matrix
 from mmseg_dafm.evaluation.domain_scores import check_domain, flat_metrics, summarise
 from mmseg_dafm.evaluation.protocol import describe_test, parse_config
@@ -29,15 +30,16 @@ class DomainIoUMetric(BaseMetric):
     The evaluator receives ``mIoU`` (all images pooled), ``aAcc``, ``mAcc``, ``mIoU.<domain>``, ``mIoU.mean`` (mean of
     the target domains) and, with ``source``, ``mIoU.target`` (target domains pooled) and
     ``mIoU% = 100 * mIoU.target / mIoU.<source>``. The tables are written as JSON, CSV and Markdown with the test's
-    protocol: ``domain_iou_<checkpoint>.*`` beside a tested checkpoint (``domain_iou_<checkpoint>_tta.*`` with
-    test-time augmentation), ``domain_iou.*`` in the work folder during training, where each validation replaces them.
+    protocol in the work folder: ``domain_iou_<checkpoint>.*`` for a tested checkpoint (``domain_iou_<checkpoint>_tta.*``
+    with test-time augmentation), ``domain_iou.*`` during training, where each validation replaces them. Scores are logged
+    and returned even where no table can be written.
 
     Args:
         rules: domain -> part of the image path, for data sets that carry no domain.
         source: the domain that the model was trained on.
         target: the domains to generalise to; None for every domain except ``source``.
         ignore_index: label id of the pixels that do not count.
-        out_dir: folder of the tables; None for the checkpoint's folder, else the work folder.
+        out_dir: folder of the tables; None for the work folder.
         output_dir: folder to which each predicted label map is written as a PNG; mmseg's ``tools/test.py --out`` sets it.
         keep_results: set by the same tool; the scores are always computed, so it changes nothing.
         collect_device: ``'cpu'`` or ``'gpu'``, how the results of several processes are gathered.
@@ -103,10 +105,12 @@ class DomainIoUMetric(BaseMetric):
 
         Args:
             data_batch: not used.
-            data_samples: samples as dicts, with ``pred_sem_seg`` and ``gt_sem_seg`` of shape (1, H, W).
+            data_samples: samples as dicts, with ``pred_sem_seg`` and ``gt_sem_seg`` of shape (1, H, W), and with
+                ``seg_logits`` of shape (C, H, W) where the model gives them.
 
         Raises:
-            ValueError: a sample has no label, or holds ids that the data set does not define; the path is named.
+            ValueError: a sample has no label, holds ids that the data set does not define, or its logits are not finite;
+                the path is named.
         """
         num_classes = len(self.dataset_meta['classes'])
         for sample in data_samples:
@@ -114,6 +118,11 @@ class DomainIoUMetric(BaseMetric):
             if 'gt_sem_seg' not in sample:
                 raise ValueError(f'DomainIoUMetric: {path} has no label; add LoadAnnotations to the test pipeline.')
             prediction = sample['pred_sem_seg']['data']
+            if 'seg_logits' in sample and not is_finite(sample['seg_logits']['data']):
+                raise ValueError(
+                    f'DomainIoUMetric: the logits of {path} are not finite, so they predict no class. Look at the weights that '
+                    'are tested, and at this image.'
+                )
             if self.output_dir is not None:
                 name = osp.splitext(osp.basename(path))[0] + '.png'
                 ids = prediction.squeeze(0).cpu().numpy().astype(np.uint8)
@@ -178,10 +187,7 @@ class DomainIoUMetric(BaseMetric):
         if training and stage == 'val':
             # The weights of the moment have no file yet.
             protocol['checkpoint'] = 'validation during training'
-        folder = self.out_dir
-        if folder is None and checkpoint and '://' not in checkpoint:
-            folder = osp.dirname(checkpoint) or '.'
-        folder = folder or cfg.get('work_dir')
+        folder = self.out_dir or cfg.get('work_dir')
         if folder is None:
             print_log('DomainIoUMetric: neither out_dir nor a work folder is known; no table is written.', logger)
             return
@@ -189,9 +195,13 @@ class DomainIoUMetric(BaseMetric):
         if protocol['tta'] is True:
             # The same checkpoint's plain test keeps its tables.
             stem += '_tta'
-        mkdir_or_exist(folder)
         path = osp.join(folder, stem)
-        write_text(f'{path}.json', to_json(summary, classes, protocol))
-        write_text(f'{path}.csv', to_csv(summary, classes))
-        write_text(f'{path}.md', to_markdown(summary, classes, protocol))
+        try:
+            write_text(f'{path}.json', to_json(summary, classes, protocol))
+            write_text(f'{path}.csv', to_csv(summary, classes))
+            write_text(f'{path}.md', to_markdown(summary, classes, protocol))
+        except OSError as error:
+            # The scores are logged by now and must not be lost with the tables.
+            print_log(f'DomainIoUMetric: no table is written to {path}.*: {error}', logger, level=logging.ERROR)
+            return
         print_log(f'tables per domain: {path}.md, .csv, .json', logger)

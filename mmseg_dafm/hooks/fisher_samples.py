@@ -1,16 +1,15 @@
 """Training images for the estimation of Fisher information, the same for every number of processes and workers."""
 
-import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Dataset
 
 from mmseg_dafm.fisher.sharing import Group
 from mmseg_dafm.hooks.target_batches import whole_epoch
+from mmseg_dafm.rng import seed_all
 
 
 class SeededSamples(Dataset):
@@ -32,10 +31,7 @@ class SeededSamples(Dataset):
             raise ValueError(f'the training set of {len(dataset)} images has no part {part[0]} of {part[1]}.')
 
     def __getitem__(self, number: int) -> Any:
-        state = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
-        random.seed(state)
-        np.random.seed(state)
-        torch.manual_seed(state)
+        seed_all(self.seed, number)
         # beyond one epoch the images come again, with other augmentations
         return self.dataset[self.order[number % len(self.order)]]
 

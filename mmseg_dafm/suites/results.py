@@ -74,7 +74,9 @@ def read_folder(folder: str | Path, where: str) -> Result:
     tested = {(int(match[2]), not match[1]): path for match, path in matches if match}
     validated = folder / 'domain_iou.json'
     if not tested and not validated.is_file():
-        raise ValueError(f'{where}: {folder} holds no domain_iou_*.json: test a checkpoint there with tools/test.py first.')
+        raise ValueError(
+            f'{where}: {folder} holds no domain_iou_*.json: test a checkpoint with tools/test.py --work-dir {folder} first.'
+        )
     record = read_json(folder / DONE)
     label = str(record['seed']) if record and 'seed' in record else str(folder)
     return read_result(tested[max(tested)] if tested else validated, label, record, domains=True)

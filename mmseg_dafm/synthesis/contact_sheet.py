@@ -4,20 +4,17 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
-matplotlib.use('Agg')
-from matplotlib import pyplot as plt  # noqa: E402
-
-from mmseg_dafm.datasets.checks import check_label_ids  # noqa: E402
-from mmseg_dafm.datasets.nineteen_classes import CLASSES  # noqa: E402
-from mmseg_dafm.files import replacing  # noqa: E402
-from mmseg_dafm.synthesis.control_image import control_image  # noqa: E402
-from mmseg_dafm.synthesis.layouts import Layout, read_labels  # noqa: E402
-from mmseg_dafm.synthesis.manifest import read_manifest  # noqa: E402
-from mmseg_dafm.synthesis.plan import target_of  # noqa: E402
+from mmseg_dafm.datasets.checks import check_label_ids
+from mmseg_dafm.datasets.nineteen_classes import CLASSES
+from mmseg_dafm.files import replacing
+from mmseg_dafm.synthesis.control_image import control_image
+from mmseg_dafm.synthesis.layouts import Layout, read_labels
+from mmseg_dafm.synthesis.manifest import read_manifest
+from mmseg_dafm.synthesis.plan import target_of
 
 # Pixels across one cell; more cannot be seen in a picture of five columns.
 CELL_WIDTH = 480
@@ -62,7 +59,8 @@ def draw_sheet(layouts: Sequence[Layout], out: Path, path: str | os.PathLike, pa
         height = max(1, round(CELL_WIDTH * label.height / label.width))
     cell, columns = 3.6, len(domains) + 1
     size = (cell * columns + 0.2, (cell * height / CELL_WIDTH + 0.3) * len(shown) + 0.5)
-    figure, axes = plt.subplots(len(shown), columns, figsize=size, squeeze=False, layout='constrained')
+    figure = Figure(figsize=size, layout='constrained')
+    axes = figure.subplots(len(shown), columns, squeeze=False)
     for layout, line in zip(shown, axes, strict=True):
         line[0].imshow(control_image(read_labels(layout.path, height, CELL_WIDTH), palette), interpolation='nearest')
         line[0].set_xlabel(layout.stem, fontsize=9)
@@ -82,5 +80,4 @@ def draw_sheet(layouts: Sequence[Layout], out: Path, path: str | os.PathLike, pa
         axis.set_title(title, fontsize=11)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=110)
-    plt.close(figure)
     return len(shown)

@@ -4,14 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
-from mmseg_dafm import doctor, doctor_checks, doctor_data, doctor_files
+from mmseg_dafm import config_check, doctor, doctor_checks, doctor_data, doctor_files
+from mmseg_dafm.config_check import check_config
+from mmseg_dafm.core.config_file import load_config
 from mmseg_dafm.data_roots import root_variable
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def write_cityscapes(root, split, count=2, label=0, size=(8, 4), labelled=True):
@@ -264,7 +268,7 @@ def test_each_set_has_its_variable(monkeypatch):
     for name in doctor_data.DATA_LAYOUTS:
         monkeypatch.delenv(root_variable(name), raising=False)
     monkeypatch.setenv('FOGGY_ZURICH_ROOT', '/somewhere/fog')
-    names = {check.name for check in doctor.collect([], {}, [])}
+    names = {check.name for check in doctor.collect([], {}, [], all_sets=True)}
     assert {
         'foggy_zurich testv2 in /somewhere/fog',
         'voc aug in data/VOCdevkit/VOC2012',
@@ -300,7 +304,7 @@ def test_config_check_lists_what_is_missing(tmp_path):
     assert next(doctor_files.check_config_files(str(config))).ok
     config.write_text('model = dict(\n')
     assert 'Error' in next(doctor_files.check_config_files(str(config))).found
-    assert next(doctor_files.check_config_files(str(tmp_path / 'none.py'))).found == 'not there'
+    assert next(doctor_files.check_config_files(str(tmp_path / 'none.py'))).found.endswith('none.py does not exist')
 
 
 def test_exit_code_follows_required_checks(tmp_path, capsys):
@@ -323,33 +327,79 @@ def test_bad_arguments(capsys, root, message):
     assert message in capsys.readouterr().err
 
 
-def test_each_fix_is_printed_on_one_line_below_the_table(monkeypatch, capsys):
-    fix = 'pip install "setuptools<81" ninja, then ' + 'MMCV_WITH_OPS=1 pip install --no-build-isolation "mmcv==2.1.0" ' * 3
+def test_the_text_fits_80_columns_and_says_each_remedy_once():
+    fix = 'pip install "mmseg_dafm[onedl]", then ' + 'MMCV_WITH_OPS=1 pip install --no-build-isolation "mmcv==2.1.0" ' * 3
     checks = [
         doctor_checks.Check('mmcv', 'missing', 'built', False, fix=fix.strip()),
+        doctor_checks.Check('mmengine', 'missing', 'any', False, fix=fix.strip()),
         doctor_checks.Check('GPU', 'none', 'one', False, False, 'buy one'),
-        doctor_checks.Check('torch', '2.12', '>= 2.1', True, fix='not shown'),
+        doctor_checks.Check('torch', '2.12 ' * 30, '>= 2.1', True, fix='not shown'),
     ]
-    monkeypatch.setattr(doctor, 'collect', lambda *_: checks)
-    monkeypatch.setenv('COLUMNS', '60')
-    assert doctor.main([]) == 1
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[-3:] == [f'mmcv: {fix.strip()}', 'GPU: buy one', '1 required things are missing']
-
-
-def test_table_shows_the_fix_with_its_brackets():
-    checks = [
-        doctor_checks.Check('stack', 'nothing', 'mmseg', False, fix='pip install "mmseg_dafm[onedl]"'),
-        doctor_checks.Check('torch', '2.12', '>= 2.1', True, fix='not shown'),
-        doctor_checks.Check('GPU', 'none', 'one', False, False, 'buy one'),
-    ]
-    console = Console(width=150, record=True, file=open(os.devnull, 'w'))  # noqa: SIM115
-    console.print(doctor.as_table(checks))
-    text = console.export_text()
-    assert 'mmseg_dafm[onedl]' in text
+    text = doctor.as_text(checks)
+    assert max(map(len, text.splitlines())) <= 80
+    words = ' '.join(text.split())
+    assert words.count('pip install "mmseg_dafm[onedl]"') == 1
+    assert 'optional GPU: none (needed: one) -> buy one MISSING mmcv: missing (needed: built) MISSING mmengine' in words
     assert 'not shown' not in text
-    assert 'MISSING' in text
-    assert 'note' in text
+    assert text.startswith('ok       torch: 2.12')
+
+
+def test_data_sets_are_looked_at_when_they_are_asked_for(tmp_path, monkeypatch):
+    def names(*given, **more):
+        return {check.name.split()[0] for check in doctor.collect(*given, **more)}
+
+    assert not names([], {}, []) & {'gtav', 'voc', 'cityscapes'}
+    assert {'gtav', 'voc', 'cityscapes', 'torch'} <= names([], {}, [], all_sets=True)
+    assert {'gtav', 'torch'} <= names([], {'gtav': str(tmp_path)}, [])
+    config = tmp_path / 'some.py'
+    config.write_text('model = dict()\n')
+    assert names([], {}, [str(config)]) == {'config'}, 'with a config, of that config alone'
+
+
+ADAPTER = ROOT / 'configs/fishertune/gtav/dinov2_l_fishertune_gtav.py'
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        "model = dict(backbone=dict(adapter=dict(type='LoRA')))",
+        'model = dict(backbone=dict(frozn=True), decode_head=dict(num_querys=3))',
+        'train_dataloader = dict(num_workers=0, persistent_workers=True)',
+        'param_scheduler = [dict(type="PolyLR", eta_min=1.0, begin=0, end=9, by_epoch=False)]',
+        "train_dataloader = dict(dataset=dict(data_root='no/where'))",
+    ],
+)
+def test_what_training_refuses_the_doctor_names(tmp_path, change):
+    config = tmp_path / 'changed.py'
+    config.write_text(f"_base_ = '{ADAPTER}'\n{change}\n")
+    with pytest.raises((ValueError, FileNotFoundError)) as caught:
+        check_config(load_config(config))
+    first = str(caught.value).splitlines()[0]
+    found = [check for check in doctor_files.check_config_files(str(config)) if not check.ok]
+    assert any(first == (f'{check.found}: {check.fix}' if check.fix else check.found) for check in found)
+
+
+def test_a_package_that_a_config_needs_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setattr(config_check, 'find_spec', lambda name: None)
+    (missing,) = [item for item in config_check.missing_packages(load_config(ADAPTER)) if 'timm' in item.what]
+    assert missing.what == 'model.backbone.type=VFMBackbone needs the package timm, which is not installed'
+    assert missing.fix == 'pip install -e ".[vfm]", or ".[all]" for everything'
+
+
+def test_the_recommended_extra_brings_what_every_config_needs():
+    text = (ROOT / 'setup.py').read_text()
+    assert "'all': ALL" in text
+    extras = {extra.upper() for _, extra in config_check.PACKAGES.values()}
+    line = next(line for line in text.splitlines() if line.startswith('ALL = '))
+    assert all(f'*{extra}' in line for extra in extras | {'ONEDL', 'ANALYSIS'})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('tool', ['train.py', 'test.py', 'demo.py', 'make_table.py', 'analysis_tools/domain_gap.py'])
+def test_tools_say_nothing_of_upstreams_own_before_they_work(tool, tmp_path):
+    result = subprocess.run([sys.executable, ROOT / 'tools' / tool, '--help'], cwd=tmp_path, capture_output=True, text=True)
+    assert result.stdout.startswith('usage: ')
+    assert result.stderr == ''
 
 
 def test_speaks_where_mmseg_cannot_be_imported(root, tmp_path):

@@ -130,8 +130,8 @@ def test_without_any_folder_nothing_is_written(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('training', [False, True])
-def test_checkpoint_folder_in_a_test_and_work_folder_in_training(tmp_path, hub, training):
-    """load_from is the tested checkpoint in a test, but only the start of a training."""
+def test_tables_go_to_the_work_folder_wherever_the_checkpoint_lies(tmp_path, hub, training):
+    """load_from is the tested checkpoint in a test, but only the start of a training; its folder may not be ours."""
     cfg = (
         f"load_from = '{tmp_path}/weights/best.pth'\nwork_dir = '{tmp_path}/work'\ntest_dataloader = dict(dataset=dict(type='A'))"
     )
@@ -142,13 +142,13 @@ def test_checkpoint_folder_in_a_test_and_work_folder_in_training(tmp_path, hub, 
     metric.process({}, images())
     metric.evaluate(7)
     written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob('*.*')}
-    stem = 'work/domain_iou' if training else 'weights/domain_iou_best'
+    stem = 'work/domain_iou' if training else 'work/domain_iou_best'
     assert written == {f'{stem}.{ending}' for ending in ('json', 'csv', 'md')}
 
 
 def test_two_checkpoints_keep_two_tables(tmp_path, hub):
     for name in ('iter_1', 'iter_2'):
-        hub.update_info('cfg', f"load_from = '{tmp_path}/{name}.pth'\ntest_dataloader = dict(dataset=dict())")
+        hub.update_info('cfg', f"work_dir = '{tmp_path}'\nload_from = '{name}.pth'\ntest_dataloader = dict(dataset=dict())")
         metric = make()
         metric.process({}, images())
         metric.evaluate(7)
@@ -158,7 +158,7 @@ def test_two_checkpoints_keep_two_tables(tmp_path, hub):
 def test_augmented_and_plain_tests_of_one_checkpoint_keep_two_tables(tmp_path, hub):
     for pipeline in ([dict(type='LoadImageFromFile')], [dict(type='TestTimeAug', transforms=[])]):
         dataset = dict(type='ToyDriveDataset', pipeline=pipeline)
-        hub.update_info('cfg', f"load_from = '{tmp_path}/iter_1.pth'\ntest_dataloader = dict(dataset={dataset})")
+        hub.update_info('cfg', f"work_dir = '{tmp_path}'\nload_from = 'iter_1.pth'\ntest_dataloader = dict(dataset={dataset})")
         metric = make()
         metric.process({}, images())
         metric.evaluate(7)
@@ -252,3 +252,21 @@ def test_predictions_are_written_where_mmsegs_own_test_tool_asks(tmp_path):
     for sample in samples:
         name = sample['img_path'].rsplit('/', 1)[-1].rsplit('.', 1)[0] + '.png'
         assert np.array_equal(np.array(Image.open(folder / name)), sample['pred_sem_seg']['data'][0].numpy())
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf])
+def test_logits_that_are_not_finite_are_refused_with_the_image(value):
+    """Nan wins every argmax, so a network of nan would predict class 0 everywhere and could score 100."""
+    logits = torch.zeros(3, 9, 11)
+    sample = images(1)[0] | dict(seg_logits=dict(data=logits))
+    make().process({}, [sample])
+    logits[1, 2, 3] = value
+    with pytest.raises(ValueError, match='logits of data/0.png are not finite'):
+        make().process({}, [sample])
+
+
+def test_scores_are_given_though_no_table_can_be_written(tmp_path):
+    (tmp_path / 'tables').write_text('a file')
+    metric = make(out_dir=str(tmp_path / 'tables'))
+    metric.process({}, images())
+    assert metric.evaluate(7)['mIoU'] > 0

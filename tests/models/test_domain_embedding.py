@@ -105,6 +105,17 @@ def test_transformers_weights_load_from_a_folder_and_survive_init(tmp_path):
         build(image_encoder=dict(config=other, pretrained=str(tmp_path))).init_weights()
 
 
+def test_weights_that_are_missing_from_the_file_are_named_not_drawn(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    CLIPVisionModelWithProjection(CLIPVisionConfig(**CLIP, image_size=32)).save_pretrained(tmp_path)
+    state = load_file(tmp_path / 'model.safetensors')
+    del state['visual_projection.weight']
+    save_file(state, tmp_path / 'model.safetensors', metadata={'format': 'pt'})
+    with pytest.raises(FileNotFoundError, match='it lacks visual_projection.weight'):
+        build(image_encoder=dict(model=str(tmp_path), config=None, pretrained=True)).init_weights()
+
+
 def test_open_clip_serves_as_provider(tmp_path):
     open_clip = pytest.importorskip('open_clip')
     config = dict(

@@ -73,7 +73,7 @@ def test_test_time_augmentation_tests_the_checkpoint(trained, tmp_path):
     env = os.environ | {'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1'}
     result = subprocess.run([*map(str, command)], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr[-3000:]
-    table = json.loads((trained / 'domain_iou_iter_2_tta.json').read_text())
+    table = json.loads((tmp_path / 'work' / 'domain_iou_iter_2_tta.json').read_text())
     assert set(table['summary']['domains']) == {'clear', 'fog', 'night', 'rain', 'snow'}
     assert table['protocol']['tta'] is True
 

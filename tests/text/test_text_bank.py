@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import logging
 import sys
 from pathlib import Path
 
@@ -261,3 +262,20 @@ def test_tool_says_one_sentence_on_bad_input(root, monkeypatch, capsys, tmp_path
     with pytest.raises(SystemExit, match=r'error: --out must end in .safetensors'):
         run_tool(root, monkeypatch, capsys, '--names', 'a', '--out', tmp_path / 'a.pth')
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_whole_clip_is_read_without_a_word_about_its_other_half(tmp_path, monkeypatch):
+    """transformers would list the image tower's keys as UNEXPECTED."""
+    vision = {'hidden_size': 16, 'intermediate_size': 16, 'num_hidden_layers': 1, 'num_attention_heads': 2, 'image_size': 32}
+    cfg = transformers.CLIPConfig(text_config=text_config().to_dict(), vision_config=vision, projection_dim=JOINT)
+    transformers.CLIPModel(cfg).save_pretrained(tmp_path)
+    write_tokenizer(tmp_path)
+    said, logger = [], transformers.utils.logging.get_logger('transformers')
+    monkeypatch.setattr(logger, 'handlers', [type('Keep', (logging.Handler,), {'emit': lambda _, record: said.append(record)})()])
+    monkeypatch.setattr(logger, 'level', logging.WARNING)
+    logger.manager._clear_cache()
+    transformers.CLIPTextModelWithProjection.from_pretrained(tmp_path)
+    assert said, 'transformers by itself reports'
+    said.clear()
+    assert encode_texts(['fog'], model=str(tmp_path)).pooled.shape == (1, WIDTH)
+    assert said == []

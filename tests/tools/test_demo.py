@@ -95,3 +95,17 @@ def test_input_without_pictures_is_refused(root, run, monkeypatch, tmp_path):
     (tmp_path / 'broken.png').write_text('no picture')
     with pytest.raises(SystemExit, match='broken.png cannot be read as an image'):
         demo(root, run, monkeypatch, tmp_path / 'broken.png', tmp_path)
+
+
+def test_options_reach_the_model_and_the_checkpoints_own_config_is_enough(root, run, monkeypatch, tmp_path):
+    saved = torch.load(run / 'model.pth', weights_only=False)
+    saved['meta']['cfg'] = Config.fromfile(run / 'tiny.py').pretty_text
+    torch.save(saved, tmp_path / 'own.pth')
+    image, out = run / 'data' / 'images' / '3.png', tmp_path / 'out'
+    arguments = [image, tmp_path / 'own.pth', '--out', out, '--device', 'cpu', '--opacity', '1']
+    run_main(root / 'tools' / 'demo.py', monkeypatch, *arguments)
+    assert (cv2.imread(str(out / '3.png'))[..., ::-1] == PALETTE[1]).all()
+    with pytest.raises(SystemExit, match="ResNet takes no argument 'dept'. Did you mean 'depth'"):
+        run_main(root / 'tools' / 'demo.py', monkeypatch, *arguments, '--cfg-options', 'model.backbone.dept=34')
+    with pytest.raises(SystemExit, match='model.pth holds no config: name the config file, too'):
+        run_main(root / 'tools' / 'demo.py', monkeypatch, image, run / 'model.pth', '--out', out)

@@ -38,3 +38,20 @@ def test_half_an_installation_is_an_error(root, name):
     found = run(root, [name], 'import mmseg_dafm')
     assert found.returncode == 1
     assert f'mmseg_dafm needs mmsegmentation, but {name} cannot be imported: install it with' in found.stderr
+
+
+def test_importing_the_package_loads_no_matplotlib_and_no_module_of_it_switches_the_backend(root):
+    code = """
+import importlib, pkgutil, sys
+import mmseg_dafm
+print('matplotlib' in sys.modules)
+import matplotlib
+before = matplotlib.rcParams._get_backend_or_none() if hasattr(matplotlib.rcParams, '_get_backend_or_none') else None
+for module in pkgutil.walk_packages(mmseg_dafm.__path__, 'mmseg_dafm.'):
+    importlib.import_module(module.name)
+after = matplotlib.rcParams._get_backend_or_none() if hasattr(matplotlib.rcParams, '_get_backend_or_none') else None
+print(before == after, 'matplotlib.pyplot' in sys.modules)
+"""
+    found = run(root, [], code)
+    assert found.stdout.split() == ['False', 'True', 'False'], found.stdout + found.stderr[-500:]
+    assert not [path for path in (root / 'mmseg_dafm').rglob('*.py') if 'matplotlib.use(' in path.read_text()]

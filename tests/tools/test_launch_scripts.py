@@ -1,6 +1,7 @@
 """The shell scripts hand every argument on: `torchrun` and `srun` are replaced by a program that records its call."""
 
 import os
+import socket
 import subprocess
 
 import pytest
@@ -53,3 +54,16 @@ def test_too_few_arguments_print_the_usage(launch, script):
     result = launch(script, 'a.py')
     assert result.returncode == 2
     assert result.stderr.startswith('usage: ')
+
+
+@pytest.mark.parametrize(('script', 'arguments'), [('dist_train.sh', ['a.py', '2']), ('dist_test.sh', ['a.py', 'b.pth', '2'])])
+def test_a_port_in_use_is_one_sentence(launch, script, arguments):
+    with socket.socket() as taken:
+        taken.bind(('127.0.0.1', 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        result = launch(script, *arguments, PORT=port)
+    assert result.returncode == 1
+    assert result.stdout == ''
+    assert result.stderr.startswith(f'error: port {port} is in use')
+    assert 'PORT=29501' in result.stderr

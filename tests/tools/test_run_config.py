@@ -98,7 +98,7 @@ def test_slurm_without_cuda_is_refused(monkeypatch):
 
 
 def leaf(name, **fields):
-    return {'type': 'BaseSegDataset', 'name': name, 'pipeline': [{'type': 'LoadImageFromFile'}]} | fields
+    return {'type': 'BaseSegDataset', 'ann_file': name, 'pipeline': [{'type': 'LoadImageFromFile'}]} | fields
 
 
 def test_every_leaf_dataset_is_visited():
@@ -108,7 +108,7 @@ def test_every_leaf_dataset_is_visited():
         'extra': {'type': 'Mix', 'real': leaf('c'), 'synthetic': leaf('d')},
     }
     names = []
-    run_config.for_each_dataset(Config(tree), lambda dataset: names.append(dataset['name']))
+    run_config.for_each_dataset(Config(tree), lambda dataset: names.append(dataset['ann_file']))
     assert sorted(names) == ['a', 'b', 'c', 'd']
 
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from mmseg_dafm.analysis.score_overlap import change_curves, compare, draw_curves, to_markdown
-from mmseg_dafm.files import replacing
+from mmseg_dafm.files import replacing, writable_folder
 from mmseg_dafm.fisher.combine import coef_of
 from mmseg_dafm.fisher.score_file import load_fisher
 from mmseg_dafm.fisher.scores import FISHER
@@ -33,6 +33,7 @@ def main() -> None:
     if len(set(names)) < len(names):
         names = [str(path) for path in args.scores]
     try:
+        writable_folder(args.out, '--out')
         files = {name: load_fisher(path) for name, path in zip(names, args.scores, strict=True)}
         agreements = compare(files, args.criteria, args.share, coef_of(args.coef))
     except (ValueError, FileNotFoundError) as error:

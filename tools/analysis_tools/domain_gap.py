@@ -16,6 +16,9 @@ from pathlib import Path
 # A clone works without installation.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import mmseg_dafm  # noqa: F401  (first: keeps out what upstream packages say at import)
+
+# isort: split
 import numpy as np
 import torch
 from mmengine.config import Config, DictAction
@@ -30,8 +33,9 @@ from mmseg_dafm.analysis.feature_hooks import filled_model
 from mmseg_dafm.analysis.robustness_run import drop_pretrained
 from mmseg_dafm.config_check import check_config
 from mmseg_dafm.core.checkpoint import TrustCheckpoint
+from mmseg_dafm.core.config_file import load_config
 from mmseg_dafm.evaluation.tables import without_nan
-from mmseg_dafm.files import replacing
+from mmseg_dafm.files import replacing, writable_folder
 
 
 def parse_args() -> argparse.Namespace:
@@ -54,10 +58,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def read_config(path: str, changes: dict) -> Config:
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f'config {path} does not exist')
-    cfg = Config.fromfile(path)
-    cfg.merge_from_dict(copy.deepcopy(changes))
+    cfg = load_config(path, copy.deepcopy(changes))
     cfg.load_from = None
     drop_pretrained(cfg.model)
     run_config.adapt_to_device(cfg)
@@ -66,6 +67,7 @@ def read_config(path: str, changes: dict) -> Config:
 
 def measure(args: argparse.Namespace) -> tuple[dict, dict, list[dict], dict]:
     """Numbers and features of every network, and what is known of the images."""
+    writable_folder(args.out, '--out')
     names = [name for name, _, _ in args.run]
     if len(set(names)) < len(names):
         raise ValueError(f'--run: two networks have one name among {names}; give each its own.')

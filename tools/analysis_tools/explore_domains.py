@@ -8,6 +8,9 @@ from pathlib import Path
 # A clone works without installation.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import mmseg_dafm  # noqa: F401  (first: keeps out what upstream packages say at import)
+
+# isort: split
 import numpy as np
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
@@ -17,7 +20,8 @@ from torch import nn
 
 from mmseg_dafm.analysis import domain_explorer as explorer
 from mmseg_dafm.core.checkpoint import TrustCheckpoint, read_weights, require_fit
-from mmseg_dafm.files import replacing
+from mmseg_dafm.core.config_file import load_config
+from mmseg_dafm.files import replacing, writable_folder
 
 PREFIX = 'domain_embedding.'
 
@@ -53,14 +57,12 @@ def load_domain_embedding(cfg: Config, checkpoint: str | None) -> nn.Module:
 
 def main() -> None:
     args = parse_args()
-    for path in filter(None, (args.config, args.checkpoint)):
-        if not os.path.isfile(path):
-            raise SystemExit(f'error: {path} does not exist')
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
-    init_default_scope(cfg.get('default_scope', 'mmseg'))
     try:
+        cfg = load_config(args.config, args.cfg_options)
+        if args.checkpoint and not os.path.isfile(args.checkpoint):
+            raise FileNotFoundError(f'checkpoint {args.checkpoint} does not exist')
+        init_default_scope(cfg.get('default_scope', 'mmseg'))
+        out = writable_folder(args.out, '--out')
         found = explorer.find_images(args.images)
         module = load_domain_embedding(cfg, args.checkpoint).to(args.device)
     except (ValueError, FileNotFoundError) as error:
@@ -70,7 +72,6 @@ def main() -> None:
     results = explorer.compute_alphas(paths, lambda image: module.alpha(image.to(args.device)))
     alphas = np.stack(list(track(results, 'alpha', total=len(paths))))
     names = module.domain_names
-    out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     explorer.write_table(out / 'alphas.csv', paths, domains, alphas, names)
     pictures = [explorer.shrink(explorer.read_image(path)) for path in paths]

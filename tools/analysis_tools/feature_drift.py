@@ -6,18 +6,22 @@ Tables: drift.csv (per image), changes.csv (per tensor), drift.md and drift.json
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 # A clone works without installation.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import mmseg_dafm  # noqa: F401  (first: keeps out what upstream packages say at import)
+
+# isort: split
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 
 from mmseg_dafm.analysis.drift_run import measure_drift
 from mmseg_dafm.core.checkpoint import TrustCheckpoint
+from mmseg_dafm.core.config_file import load_config
+from mmseg_dafm.files import writable_folder
 
 
 def parse_args() -> argparse.Namespace:
@@ -59,12 +63,10 @@ def named_files(option: str, pairs: list[str]) -> dict[str, str]:
 def main() -> None:
     args = parse_args()
     try:
-        if not os.path.isfile(args.config):
-            raise FileNotFoundError(f'config {args.config} does not exist')
         checkpoints, converted = (named_files(f'--{key}', getattr(args, key)) for key in ('checkpoints', 'converted'))
-        cfg = Config.fromfile(args.config)
-        cfg.merge_from_dict(args.cfg_options)
+        cfg = load_config(args.config, args.cfg_options)
         out = args.out or Path('work_dirs') / f'drift_{Path(args.config).stem}'
+        writable_folder(out, '--out')
         if args.device == 'cpu':
             # the smallest numbers slow a CPU down many times, and count for nothing
             torch.set_flush_denormal(True)

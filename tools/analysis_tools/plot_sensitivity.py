@@ -10,7 +10,7 @@ sys.path.insert(0, str(ROOT))
 
 from mmseg_dafm.analysis.score_overlap import selected_size
 from mmseg_dafm.analysis.sensitivity import draw_sensitivity
-from mmseg_dafm.files import replacing
+from mmseg_dafm.files import replacing, writable_folder
 from mmseg_dafm.fisher.combine import coef_of
 from mmseg_dafm.fisher.score_file import load_fisher
 from mmseg_dafm.fisher.scores import FISHER, ranking, score
@@ -38,7 +38,9 @@ def draw(args: argparse.Namespace) -> None:
         ValueError: For files or options that cannot be.
         FileNotFoundError: If there are no scores.
     """
+    out = args.out or args.scores.with_name(f'{args.scores.stem}_sensitivity.png')
     fisher = load_fisher(args.scores)
+    writable_folder(out.parent, '--out')
     coef = coef_of(args.coef)
     candidates, count = fisher.candidates, selected_size(fisher, args.share)
     panels, tops = {}, {}
@@ -49,7 +51,6 @@ def draw(args: argparse.Namespace) -> None:
         print(f'{criterion}: share of weights selected\n{table(panels[criterion])}\n')
     first = args.criteria[0]
     overlap = {name: jaccard(tops[first], top) for name, top in tops.items() if name != first}
-    out = args.out or args.scores.with_name(f'{args.scores.stem}_sensitivity.png')
     with replacing(out) as path:
         draw_sensitivity(panels, path, overlap)
     record = dict(share=args.share, overlap=overlap, parts={name: [p.to_dict() for p in parts] for name, parts in panels.items()})

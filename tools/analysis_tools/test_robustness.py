@@ -17,6 +17,9 @@ from pathlib import Path
 # A clone works without installation.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import mmseg_dafm  # noqa: F401  (first: keeps out what upstream packages say at import)
+
+# isort: split
 from mmengine.config import Config, DictAction
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.registry import init_default_scope
@@ -29,6 +32,8 @@ from mmseg_dafm.analysis.corruption_sheet import draw_corruptions
 from mmseg_dafm.analysis.robustness_picture import draw_robustness
 from mmseg_dafm.config_check import check_config
 from mmseg_dafm.core.checkpoint import TrustCheckpoint
+from mmseg_dafm.core.config_file import load_config
+from mmseg_dafm.core.tool_errors import one_sentence
 from mmseg_dafm.datasets.corruptions import SEVERITIES, VERSION, select_corruptions
 from mmseg_dafm.evaluation import DomainIoUMetric, robustness
 from mmseg_dafm.evaluation.protocol import describe_test
@@ -75,14 +80,14 @@ def prepare(args: argparse.Namespace) -> tuple[Config, list[tuple[str, int]]]:
         if path is None:
             raise ValueError(f'{name} is missing: give CONFIG and CHECKPOINT, or --pictures IMAGE')
         if not os.path.isfile(path):
-            raise ValueError(f'{name} {path} does not exist')
+            raise FileNotFoundError(f'{name} {path} does not exist')
     corruptions = select_corruptions(args.corruptions)
     severities = robustness.select_severities(args.severities)
-    cfg = Config.fromfile(args.config)
+    cfg = load_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
-    cfg.merge_from_dict(args.cfg_options)
     cfg.load_from, cfg.resume = args.checkpoint, False
     args.out = args.out or Path('work_dirs') / f'robustness_{Path(args.config).stem}_{Path(args.checkpoint).stem}'
+    run_config.try_folder(args.out, '--out')
     cfg.work_dir = str(args.out / 'log')
     # The tool says what matters; mmengine's own lines would repeat for every condition.
     cfg.log_level = 'WARNING'
@@ -177,7 +182,5 @@ def say(text: str) -> None:
 
 if __name__ == '__main__':
     parsed = parse_args()
-    try:
+    with one_sentence():
         draw_pictures(parsed) if parsed.pictures else run(parsed)
-    except (ValueError, FileNotFoundError) as error:
-        raise SystemExit(f'error: {error}') from None

@@ -12,6 +12,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import mmseg_dafm  # noqa: F401  (first: keeps out what upstream packages say at import)
+
+# isort: split
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
@@ -24,8 +27,9 @@ from mmseg_dafm.analysis.bn_picture import draw_conversion
 from mmseg_dafm.bn.layers import within
 from mmseg_dafm.config_check import check_config
 from mmseg_dafm.core.checkpoint import TrustCheckpoint, load_weights
+from mmseg_dafm.core.config_file import load_config
 from mmseg_dafm.core.saving import save_checkpoint
-from mmseg_dafm.files import replacing
+from mmseg_dafm.files import replacing, writable_folder
 from mmseg_dafm.hooks.bn_conversion import MARK, BNConversionHook
 from mmseg_dafm.hooks.target_batches import build_target_loader
 
@@ -75,14 +79,12 @@ def load_model(cfg: Config, checkpoint: str | None, modules: tuple[str, ...]) ->
 
 def main() -> None:
     args = parse_args()
-    for path in filter(None, (args.config, args.checkpoint)):
-        if '://' not in path and not os.path.isfile(path):
-            raise SystemExit(f'error: {path} does not exist')
-    cfg = Config.fromfile(args.config)
-    init_default_scope(cfg.get('default_scope', 'mmseg'))
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+    if args.checkpoint and '://' not in args.checkpoint and not os.path.isfile(args.checkpoint):
+        raise SystemExit(f'error: checkpoint {args.checkpoint} does not exist')
     try:
+        cfg = load_config(args.config, args.cfg_options)
+        init_default_scope(cfg.get('default_scope', 'mmseg'))
+        writable_folder(args.out.parent, 'the folder of OUT.pth,')
         run_config.adapt_to_device(cfg)
         check_config(cfg, ('train_dataloader',))
         hook = BNConversionHook(**hook_options(cfg, args))

@@ -9,21 +9,24 @@ that config with its pretrained weights. A delta holds the base's SHA-256, and m
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import mmseg_dafm  # noqa: F401  (first: keeps out what upstream packages say at import)
+
+# isort: split
 import torch
-from mmengine.config import Config
+from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from prettytable import PrettyTable
 
 from mmseg_dafm import run_config
 from mmseg_dafm.core.checkpoint import TrustCheckpoint, check_finite, read_checkpoint, state_dict_of
-from mmseg_dafm.files import replacing
+from mmseg_dafm.core.config_file import load_config
+from mmseg_dafm.files import replacing, writable_folder
 from mmseg_dafm.fisher import delta
 
 
@@ -42,6 +45,7 @@ def parse_args() -> argparse.Namespace:
         bases.add_argument('--config', help='config whose model, with its pretrained weights, is the base')
         if action == 'extract':
             part.add_argument('--module', default='backbone', help='path of the backbone in the model (default: backbone)')
+        part.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE changes to --config')
     parser.add_argument('--trust-checkpoint', action=TrustCheckpoint)
     actions.add_parser('info').add_argument('source', type=Path, help='delta')
     return parser.parse_args()
@@ -59,9 +63,7 @@ def read_base(args: argparse.Namespace) -> dict:
     """State dict of the base: a checkpoint's, or that of a config's model after loading its pretrained weights."""
     if args.base is not None:
         return read_parts(args.base)[0]
-    if not os.path.isfile(args.config):
-        raise FileNotFoundError(f'config {args.config} does not exist')
-    cfg = Config.fromfile(args.config)
+    cfg = load_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     run_config.adapt_to_device(cfg)
     model = MODELS.build(cfg.model)
@@ -87,6 +89,8 @@ def table(found: delta.Delta) -> str:
 def main() -> None:
     args = parse_args()
     try:
+        if args.action != 'info':
+            writable_folder(args.out.parent, 'the folder of OUT,')
         if args.action == 'extract':
             state, meta = read_parts(args.source)
             found = delta.extract(state, read_base(args), args.module, meta)

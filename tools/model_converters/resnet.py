@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 
 from mmseg_dafm.core.checkpoint import TrustCheckpoint, read_checkpoint, state_dict_of
-from mmseg_dafm.files import replacing
+from mmseg_dafm.files import replacing, writable_folder
 from mmseg_dafm.models.backbones.resnet_weights import FORMATS, convert_resnet50
 
 
@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument('--trust-checkpoint', action=TrustCheckpoint)
     args = parser.parse_args()
     try:
+        writable_folder(args.target.parent, 'the folder of OUT.pth,')
         converted = convert_resnet50(state_dict_of(read_checkpoint(args.source)), args.format)
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f'error: {error}') from None

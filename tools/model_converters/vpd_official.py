@@ -16,7 +16,7 @@ from mmseg.registry import MODELS
 
 import mmseg_dafm  # noqa: F401 (registers the components)
 from mmseg_dafm.core.checkpoint import TrustCheckpoint, read_weights, require_fit
-from mmseg_dafm.files import replacing
+from mmseg_dafm.files import replacing, writable_folder
 from mmseg_dafm.models.backbones.sd_architectures import resolve_architecture
 from mmseg_dafm.models.backbones.vpd_official import convert_vpd_checkpoint
 
@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument('--trust-checkpoint', action=TrustCheckpoint)
     args = parser.parse_args()
     try:
+        writable_folder(args.target.parent, 'the folder of OUT.pth,')
         parts = resolve_architecture(args.architecture)
         state, dropped = convert_vpd_checkpoint(read_weights(args.source), parts['unet'], parts['vae'])
         check_complete(state, parts, args.source)

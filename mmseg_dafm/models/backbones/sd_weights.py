@@ -6,6 +6,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from torch import nn
 
 from mmseg_dafm.core.checkpoint import read_weights
+from mmseg_dafm.core.quiet import quiet_loading
 from mmseg_dafm.models.backbones.vpd_official import LDM_UNET, LDM_VAE, UNUSED_UNET_KEYS, convert_unet, convert_vae
 from mmseg_dafm.models.layers.fill import fill
 
@@ -70,7 +71,11 @@ def _from_pretrained(kind: type, source: str, subfolder: str) -> nn.Module:
     if folder.is_dir() and not (folder / subfolder).is_dir() and (folder / 'config.json').is_file():
         subfolder = None
     try:
-        return kind.from_pretrained(source, subfolder=subfolder)
+        with quiet_loading():
+            part, report = kind.from_pretrained(source, subfolder=subfolder, output_loading_info=True)
+        if report['missing_keys']:
+            raise ValueError(f'it lacks {", ".join(sorted(report["missing_keys"])[:3])}')
+        return part
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
             f"pretrained={source!r}: no {subfolder or kind.__name__} weights there. Give a local folder in diffusers' layout "

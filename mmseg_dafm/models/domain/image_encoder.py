@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mmseg_dafm.core.quiet import quiet_loading
 from mmseg_dafm.models.domain.open_clip_models import create_open_clip, import_open_clip, needs_quick_gelu
 from mmseg_dafm.models.domain.resize import resize_square
 from mmseg_dafm.models.layers.fill import fill
@@ -97,7 +98,11 @@ class ImageEncoder(FrozenTower):
             if self.provider == 'transformers':
                 from transformers import CLIPVisionModelWithProjection
 
-                state = CLIPVisionModelWithProjection.from_pretrained(self.source).state_dict()
+                with quiet_loading():
+                    tower, report = CLIPVisionModelWithProjection.from_pretrained(self.source, output_loading_info=True)
+                if report['missing_keys']:
+                    raise ValueError(f'it lacks {", ".join(sorted(report["missing_keys"])[:3])}')
+                state = tower.state_dict()
             else:
                 state = create_open_clip(self.model_name, self.source, self.quick_gelu).visual.state_dict()
         except (OSError, ValueError, RuntimeError) as error:

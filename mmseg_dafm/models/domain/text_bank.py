@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mmseg_dafm.core.quiet import quiet_loading
 from mmseg_dafm.models.domain.embedding_file import EmbeddingBank
 from mmseg_dafm.models.domain.open_clip_models import create_open_clip
 
@@ -96,7 +97,8 @@ def _transformers_encoder(model: str, device: str) -> Encoder:
     try:
         tokenizer = CLIPTokenizer.from_pretrained(tokenizer_at)
         # Pickled weights are refused: loading them can run code.
-        tower, report = CLIPTextModelWithProjection.from_pretrained(tower_at, use_safetensors=True, output_loading_info=True)
+        with quiet_loading():
+            tower, report = CLIPTextModelWithProjection.from_pretrained(tower_at, use_safetensors=True, output_loading_info=True)
     except (OSError, ValueError) as error:
         raise ValueError(
             f'CLIP text model {model!r} cannot be loaded with transformers: give a hub id that can be reached, or a local '

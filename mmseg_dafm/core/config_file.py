@@ -1,0 +1,148 @@
+"""Read config files: values of the environment as they are, errors in one sentence, options that somebody reads."""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+# '{{$NAME:default}}', as mmengine reads it.
+PLACEHOLDER = re.compile(r"""\{\{['"]?\s*\$(\w+)\s*:\s*(\S*?)\s*['"]?\}\}""")
+# What mmengine's Runner, mmseg's tools and ours read.
+KNOWN_KEYS = frozenset((
+    'model', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg', 'train_pipeline',
+    'val_pipeline', 'test_pipeline', 'optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator', 'default_hooks',
+    'custom_hooks', 'data_preprocessor', 'load_from', 'resume', 'launcher', 'env_cfg', 'log_processor', 'log_level', 'visualizer',
+    'vis_backends', 'default_scope', 'randomness', 'experiment_name', 'custom_imports', 'work_dir', 'auto_scale_lr',
+    'runner_type', 'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'compile', 'activation_checkpointing',
+    'efficient_conv_bn_eval', 'resource_limit', 'tta_model', 'tta_pipeline', 'strategy',
+))  # fmt: skip
+
+
+def load_config(path: str | os.PathLike, options: Mapping[str, Any] | None = None) -> Config:
+    """Read a config file and merge the command line's options into it; ``~`` is expanded in every path.
+
+    Args:
+        path: The config file.
+        options: ``--cfg-options`` as a dict of dotted keys.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it cannot be read, an option cannot be merged, or nobody reads a key.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'config {path} does not exist')
+    return _read(lambda: Config.fromfile(str(path)), str(path), options)
+
+
+def stored_config(meta: Mapping[str, Any], checkpoint: str | os.PathLike, options: Mapping[str, Any] | None = None) -> Config:
+    """The config that a checkpoint was trained with, with the command line's options.
+
+    Args:
+        meta: ``meta`` of the checkpoint.
+        checkpoint: Its file, for errors.
+        options: As for :func:`load_config`.
+
+    Raises:
+        ValueError: If the checkpoint holds no config, or as for :func:`load_config`.
+    """
+    text = meta.get('cfg')
+    if not isinstance(text, str):
+        raise ValueError(f'checkpoint {checkpoint} holds no config: name the config file, too.')
+    return _read(lambda: Config.fromstring(text, '.py'), f'of {checkpoint}', options)
+
+
+def _read(read: Callable[[], Config], path: str, options: Mapping[str, Any] | None) -> Config:
+    install()
+    try:
+        cfg = read()
+    except Exception as error:  # a config is a program and can fail in any way
+        raise ValueError(f'config {path} cannot be read: {type(error).__name__}: {_first_line(error)}') from error
+    _check_keys(cfg, path)
+    check_options(cfg, options or {})
+    try:
+        cfg.merge_from_dict(dict(options or {}))
+    except Exception as error:  # mmengine's messages differ in kind from place to place
+        raise ValueError(f'--cfg-options do not fit {path}: {_first_line(error)}') from error
+    expand_home(cfg._cfg_dict)
+    return cfg
+
+
+def check_options(cfg: Config, options: Mapping[str, Any]) -> None:
+    """Refuse options whose first key neither the config has nor anybody reads.
+
+    Raises:
+        ValueError: Names the option and the nearest key.
+    """
+    for option in options:
+        key = option.split('.')[0]
+        if key not in cfg and key not in KNOWN_KEYS:
+            raise ValueError(f'--cfg-options {option}: nobody reads the key {key!r}.{nearest(key, {*cfg, *KNOWN_KEYS})}')
+
+
+def _check_keys(cfg: Config, path: str | os.PathLike) -> None:
+    """Refuse a top-level key that is nearly a known one, if the config and its bases use it nowhere else."""
+    for key in cfg:
+        near = get_close_matches(key, KNOWN_KEYS, n=1, cutoff=0.85)
+        if key not in KNOWN_KEYS and near and len(re.findall(rf'\b{re.escape(key)}\b', cfg.text)) < 2:
+            raise ValueError(f'{path}: nobody reads the key {key!r}. Did you mean {near[0]!r}?')
+
+
+def nearest(name: str, names: set[str] | frozenset[str]) -> str:
+    """A question after the nearest of some names, with its blank; empty where none is near."""
+    near = get_close_matches(name, sorted(names), n=1)
+    return f' Did you mean {near[0]!r}?' if near else ''
+
+
+def expand_home(node: dict | list) -> None:
+    """Expand a leading ``~`` in every string of nested dicts and lists, in place."""
+    for key, value in list(node.items()) if isinstance(node, Mapping) else enumerate(node):
+        if isinstance(value, str) and value.startswith('~'):
+            node[key] = os.path.expanduser(value)
+        elif isinstance(value, Mapping | list):
+            expand_home(value)
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says, in one line and without the temporary file that mmengine makes of a config."""
+    text = re.sub(r'\S*/tmp\w+\.py:?\s*', '', str(error))
+    return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+
+
+def substitute_environment(filename: str, temp_config_name: str) -> dict[str, str]:
+    """Mmengine's ``Config._substitute_env_variables``, with values that arrive in the config as they are.
+
+    mmengine pastes a value into the config's source as a pattern, where a backslash or a quote changes or ends it.
+
+    Raises:
+        KeyError: A variable is neither set nor has a default.
+    """
+    found: dict[str, str] = {}
+
+    def value_of(match: re.Match) -> str:
+        name, default = match.groups()
+        if name not in os.environ:
+            if not default:
+                raise KeyError(f'the environment variable {name} is not set: set it, or give a default in the config.')
+            return default
+        found[name] = os.environ[name]
+        return _as_source(found[name]) if temp_config_name.endswith('.py') else found[name]
+
+    text = PLACEHOLDER.sub(value_of, Path(filename).read_text(encoding='utf-8'))
+    Path(temp_config_name).write_text(text, encoding='utf-8')
+    return found
+
+
+def _as_source(value: str) -> str:
+    """A value as it stands inside a Python string of either quotes."""
+    for old, new in (('\\', '\\\\'), ("'", "\\'"), ('"', '\\"'), ('\n', '\\n')):
+        value = value.replace(old, new)
+    return value
+
+
+def install() -> None:
+    """Let mmengine take environment values as they are; without it (mmseg's own tools) an odd value ends in an error."""
+    Config._substitute_env_variables = staticmethod(substitute_environment)
