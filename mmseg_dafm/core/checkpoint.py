@@ -216,7 +216,10 @@ def load_weights(model: nn.Module, path: str | os.PathLike, needed: Sequence[str
     from mmengine.runner.checkpoint import CheckpointLoader
 
     content = CheckpointLoader.load_checkpoint(str(path), 'cpu') if '://' in str(path) else read_checkpoint(path)
-    fit = require_fit(model, state_dict_of(content), path, needed)
+    state = state_dict_of(content)
+    if not state:
+        raise CheckpointError(f'{path} holds no tensors by name: give a checkpoint.')
+    fit = require_fit(model, state, path, needed)
     model.load_state_dict(fit.state, strict=False)
     return content
 
@@ -229,8 +232,6 @@ def require_fit(
     Raises:
         CheckpointError: Naming the file, how much is covered, and the first tensors that are missing, misshapen or not finite.
     """
-    if not state:
-        raise CheckpointError(f'{what} holds no tensors by name: give a checkpoint.')
     fit = compare(model, state, needed)
     if not fit.complete:
         raise CheckpointError(
