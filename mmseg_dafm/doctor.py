@@ -10,7 +10,7 @@ from dataclasses import asdict
 from mmseg_dafm.data_roots import data_root
 from mmseg_dafm.doctor_checks import Check, environment_checks
 from mmseg_dafm.doctor_data import check_data_root
-from mmseg_dafm.doctor_files import check_config_files, check_hub_cache, check_model_dir
+from mmseg_dafm.doctor_files import check_checkpoint, check_config_files, check_hub_cache, check_model_dir
 from mmseg_dafm.doctor_layouts import DATA_LAYOUTS
 
 WIDTH, INDENT = 80, ' ' * 9
@@ -18,7 +18,13 @@ WIDTH, INDENT = 80, ' ' * 9
 WHOLE_WORDS = dict(break_long_words=False, break_on_hyphens=False)
 
 
-def collect(model_dirs: Sequence[str], data_roots: dict[str, str], configs: Sequence[str], all_sets: bool = False) -> list[Check]:
+def collect(
+    model_dirs: Sequence[str],
+    data_roots: dict[str, str],
+    configs: Sequence[str],
+    all_sets: bool = False,
+    checkpoint: str | None = None,
+) -> list[Check]:
     """Run the checks that were asked for.
 
     Args:
@@ -26,8 +32,11 @@ def collect(model_dirs: Sequence[str], data_roots: dict[str, str], configs: Sequ
         data_roots: Data set -> its folder; required.
         configs: Configs; with some and nothing else, only what these need is looked at.
         all_sets: Look at every data set that our configs know, too.
+        checkpoint: File that must fit the model of each config.
     """
     checks = [check for path in configs for check in check_config_files(path)]
+    if checkpoint is not None:
+        checks += [check for path in configs for check in check_checkpoint(path, checkpoint)]
     if not configs:
         checks += environment_checks()
         checks += check_hub_cache() if not model_dirs else []
@@ -61,12 +70,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--model-dir', nargs='+', default=[], help='local folders of Stable Diffusion or CLIP')
     parser.add_argument('--data-root', nargs='+', default=[], metavar='NAME=FOLDER', help=f'of {sorted(DATA_LAYOUTS)}')
     parser.add_argument('--config', nargs='+', default=[], help='configs that are to run: only what they need is looked at')
+    parser.add_argument('--checkpoint', help='with --config: a file whose weights must fit the model')
     parser.add_argument('--all', action='store_true', help='look at every data set that our configs know')
     args = parser.parse_args(arguments)
     try:
         if bad := [item for item in args.data_root if '=' not in item]:
             raise ValueError(f'--data-root takes NAME=FOLDER, got {bad[0]}')
-        checks = collect(args.model_dir, dict(item.split('=', 1) for item in args.data_root), args.config, args.all)
+        if args.checkpoint and not args.config:
+            raise ValueError('--checkpoint needs --config: which model is it for?')
+        checks = collect(
+            args.model_dir, dict(item.split('=', 1) for item in args.data_root), args.config, args.all, args.checkpoint
+        )
     except ValueError as error:
         parser.error(str(error))
     missing = sum(check.required and not check.ok for check in checks)

@@ -78,3 +78,27 @@ def check_config_files(path: str) -> Iterator[Check]:
         yield Check(name, found, '', False, fix=fix)
     if not problems and not refused:
         yield Check(name, 'packages, files, arguments and schedule', 'present and in order', True)
+
+
+def check_checkpoint(config: str, checkpoint: str) -> Iterator[Check]:
+    """Compare a checkpoint with the model of a config, as a test does; the model is built without memory."""
+    name = f'checkpoint {Path(checkpoint).name} for {Path(config).name}'
+    try:
+        import torch
+        from mmengine.registry import init_default_scope
+        from mmseg.registry import MODELS
+
+        from mmseg_dafm import models  # noqa: F401 (the doctor's own import of the package registers nothing)
+        from mmseg_dafm.core.checkpoint import read_weights, require_fit
+        from mmseg_dafm.core.config_file import load_config
+
+        cfg = load_config(config)
+        init_default_scope(cfg.get('default_scope', 'mmseg'))
+        with torch.device('meta'):
+            model = MODELS.build(cfg.model)
+        found = str(require_fit(model, read_weights(checkpoint), checkpoint))
+    except (ImportError, ValueError, FileNotFoundError) as error:
+        found, _, fix = str(error).rpartition('. ')
+        yield Check(name, found or fix, 'weights that fit', False, fix=fix if found else 'correct the path or the config')
+        return
+    yield Check(name, found, 'weights that fit', True)

@@ -140,3 +140,14 @@ def test_a_moved_run_whose_last_file_is_half_goes_on_from_the_one_before(trained
     assert 'going on from iter_1.pth' in done.stdout + done.stderr
     assert 'resumed epoch: 0, iter: 1' in done.stdout + done.stderr
     assert (tmp_path / 'moved/iter_3.pth').is_file()
+
+
+def test_the_doctor_compares_a_checkpoint_with_a_config(trained, tmp_path, capsys):
+    from mmseg_dafm.doctor import main
+
+    arguments = ['--config', str(trained / 'tiny.py'), '--checkpoint']
+    assert main([*arguments, str(trained / 'work/iter_2.pth')]) == 0
+    assert '42 of 42 tensors fit' in capsys.readouterr().out
+    torch.save({'state_dict': without_the_head(state_of(trained))}, tmp_path / 'part.pth')
+    assert main([*arguments, str(tmp_path / 'part.pth')]) == 1
+    assert '30 of 42 tensors fit' in ' '.join(capsys.readouterr().out.split())
