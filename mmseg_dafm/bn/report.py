@@ -123,7 +123,7 @@ class ConversionReport:
         lines += [f'skipped {name}: {reason}' for name, reason in self.skipped.items()]
         lines += [f'note on {name}: {remark}' for name, remark in self.notes.items()]
         lines += [
-            f'note on {name}: {each.left_out} batches left out, with one value per channel'
+            f'note on {name}: batches with one value per channel, left out: {each.left_out}'
             for name, each in self.layers.items()
             if each.left_out
         ]

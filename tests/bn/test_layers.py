@@ -151,7 +151,7 @@ def test_the_last_batch_of_a_default_loader_may_hold_one_image():
     report = convert_bn(model, DataLoader(data, batch_size=4))
     assert (report.layers['head.2'].batches, report.layers['head.2'].left_out) == (2, 1)
     assert (report.layers['backbone.0.bn'].batches, report.layers['backbone.0.bn'].left_out) == (3, 0)
-    assert 'note on head.2: 1 batches left out, with one value per channel' in str(report)
+    assert 'note on head.2: batches with one value per channel, left out: 1' in str(report)
     assert report.to_dict()['layers']['head.2']['left_out'] == 1
     convert_bn(twin, DataLoader(data, batch_size=4, drop_last=True))
     assert torch.equal(model.head[2].running_var, twin.head[2].running_var), 'the rest counts'
