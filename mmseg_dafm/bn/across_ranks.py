@@ -60,9 +60,10 @@ def join_estimators(estimators: dict[str, BatchEstimator | PooledEstimator], cha
     """
     if world_size() == 1:
         return
-    counts = add_up([torch.tensor(float(each.batches), dtype=torch.float64, device=device) for each in estimators.values()])
+    calls = [(each.batches, each.left_out) for each in estimators.values()]
+    counts = add_up([torch.tensor(pair, dtype=torch.float64, device=device) for pair in calls])
     for estimator, count in zip(estimators.values(), counts, strict=True):
-        estimator.batches = int(count)
+        estimator.batches, estimator.left_out = map(int, count)
     zero = lambda size: torch.zeros(size, dtype=torch.float64, device=device)  # noqa: E731
     items = list(estimators.items())
     if all(isinstance(each, BatchEstimator) for each in estimators.values()):

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from mmseg_dafm.bn.across_ranks import add_up, largest, same_everywhere, world_size
 from mmseg_dafm.bn.equations import convert_parameters, gain_ratio, mix_statistics
 from mmseg_dafm.bn.estimate import Estimate, estimate_statistics, first_input, precision
+from mmseg_dafm.bn.estimators import make_estimator
 from mmseg_dafm.bn.layers import preserved_modes, select_layers
 from mmseg_dafm.bn.report import ConversionReport, layer_report
+from mmseg_dafm.core.eager import run_eagerly, uncompiled
 from mmseg_dafm.rng import preserved_rng
 
 MODES = ('convert', 'stats')
@@ -38,6 +40,7 @@ def convert_bn(
     forward: Callable[[Any], Any] | None = None,
     verify: bool = True,
     amp: bool = False,
+    weigh: str = 'values',
 ) -> ConversionReport:
     """Give a pretrained network's batch norm layers the statistics of a new domain without changing what it computes.
 
@@ -51,9 +54,9 @@ def convert_bn(
     on holding them; after any error the model is as before. Random number generators are left as they were.
 
     Args:
-        model: A pretrained network, on any device.
+        model: A pretrained network, on any device, compiled or not; what is compiled runs eagerly here.
         batches: Target training batches: tensors, or tuples whose first element is the images, or anything that
-            ``forward`` takes.
+            ``forward`` takes. A smaller last one does no harm.
         modules: Paths of the parts to convert; None for the whole model. Leave out a fresh head.
         mode: ``'convert'`` (DAFT), or ``'stats'``: statistics alone, which changes the function (AdaBN, precise BN).
         estimator: ``'batch'`` (equation 3), or ``'pooled'`` where a batch holds a single image; a warning says so.
@@ -64,12 +67,16 @@ def convert_bn(
         forward: Runs the model on a batch.
         verify: Run the last batch again and compare outputs; one more forward pass.
         amp: Estimate under the autocast that is active outside.
+        weigh: What a call of a layer counts in ``'batch'``: its number of ``'values'`` per channel, or 1 (``'calls'``), as in
+            the paper and in the running statistics of training. They differ where calls are of unequal size: a smaller last
+            batch, a layer that is called at two scales.
 
     Returns:
         What was done, layer by layer.
 
     Raises:
-        ValueError: Bad arguments, nothing to convert, no data, or statistics that are not finite.
+        ValueError: Bad arguments, nothing to convert, tensors that another module shares, no data, or new values that are
+            not finite or not in the layer's precision.
         RuntimeError: The converted network computes something else (``verify``); it is restored first.
 
     Source: DAFT (Ha, Jeong, Lee, AAAI 2024), algorithm 1. Deviation: layers that look untrained, are frozen or lack gamma
@@ -81,10 +88,12 @@ def convert_bn(
         raise ValueError(f'source_weight must lie in [0, 1], got {source_weight}.')
     if max_ratio is not None and not max_ratio > 1:
         raise ValueError(f'max_ratio must be above 1, or None, got {max_ratio}.')
+    make_estimator(estimator, weigh)
+    model = uncompiled(model)
     selection = select_layers(model, modules, affine=mode == 'convert')
     forward = forward or first_input(model)
     with preserved_rng():
-        found = estimate_statistics(model, batches, selection.layers, estimator, forward, num_batches, amp)
+        found = estimate_statistics(model, batches, selection.layers, estimator, forward, num_batches, amp, weigh)
         layers = {name: selection.layers[name] for name in found.statistics}
         unseen = dict.fromkeys((name for name in selection.layers if name not in layers), 'it saw no data in the forward pass')
         new, reports = {}, {}
@@ -92,11 +101,13 @@ def convert_bn(
             source = layer.running_mean, layer.running_var
             target = mix_statistics(source, found.statistics[name], source_weight)
             target, kept = _keep_channels(source, target, layer.eps, max_ratio)
-            new[name] = _new_values(layer, target, mode)
-            reports[name] = layer_report(source, target, layer.eps, found.batches[name], kept)
+            new[name] = _in_precision(name, layer, _new_values(layer, target, mode))
+            left_out = found.left_out.get(name, 0)
+            reports[name] = layer_report(source, target, layer.eps, found.batches[name], kept, left_out)
         skipped = {**selection.skipped, **unseen}
         size = world_size()
         report = ConversionReport(mode, estimator, source_weight, found.num_batches, size, reports, skipped, selection.notes)
+        report.weigh = weigh
         if estimator == 'batch' and found.images == 1:
             report.warnings.append(SINGLE_IMAGES)
             warnings.warn(SINGLE_IMAGES, stacklevel=2)
@@ -147,6 +158,23 @@ def _new_values(layer: nn.Module, target: tuple[Tensor, Tensor], mode: str) -> d
     return values
 
 
+def _in_precision(name: str, layer: nn.Module, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A layer's new values as they will be stored.
+
+    Raises:
+        ValueError: If half precision cannot hold one of them; the layer is named.
+    """
+    stored = {key: value.to(_tensor(layer, key).dtype) for key, value in values.items()}
+    for key, value in stored.items():
+        if not value.isfinite().all():
+            kind = str(value.dtype).removeprefix('torch.')
+            raise ValueError(
+                f'the new {key} of batch norm layer {name} is beyond the range of {kind}: convert in float32 (model.float()) and '
+                'cast afterwards. Nothing was changed.'
+            )
+    return stored
+
+
 def _tensor(layer: nn.Module, path: str) -> Tensor:
     """A parameter or buffer of a layer."""
     return attrgetter(path)(layer)
@@ -164,7 +192,7 @@ def _verify(model: nn.Module, found: Estimate, forward: Callable, amp: bool) -> 
     """Relative L2 difference of the worst output tensor on the last batch, over all ranks, and what rounding explains."""
     batch, expected = found.last
     device = next(model.parameters()).device
-    with preserved_modes(model), torch.no_grad(), precision(device, amp):
+    with run_eagerly(), preserved_modes(model), torch.no_grad(), precision(device, amp):
         model.eval()
         received = forward(batch)
     error, allowed = 0.0, 0.0

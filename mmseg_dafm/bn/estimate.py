@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from mmseg_dafm.bn.across_ranks import in_step, join_estimators, join_moments, world_size
-from mmseg_dafm.bn.estimators import ESTIMATORS
+from mmseg_dafm.bn.estimators import make_estimator
 from mmseg_dafm.bn.layers import is_sync_batch_norm, preserved_modes
 from mmseg_dafm.bn.moments import batch_moments
+from mmseg_dafm.core.eager import run_eagerly
 
 
 class Estimate(NamedTuple):
@@ -22,6 +23,7 @@ class Estimate(NamedTuple):
         num_batches: number of batches that this rank's model saw.
         last: the last batch and the model's output for it.
         images: the most images that a layer of this rank saw in one batch, over all ranks for SyncBN with ``estimator='batch'``.
+        left_out: name -> calls that had one value per channel and do not count, over all ranks; only where there are any.
     """
 
     statistics: dict[str, tuple[Tensor, Tensor]]
@@ -29,6 +31,7 @@ class Estimate(NamedTuple):
     num_batches: int
     last: tuple[Any, Any]
     images: int
+    left_out: dict[str, int]
 
 
 def first_input(model: nn.Module) -> Callable[[Any], Any]:
@@ -55,13 +58,15 @@ def estimate_statistics(
     forward: Callable[[Any], Any] | None = None,
     num_batches: int | None = None,
     amp: bool = False,
+    weigh: str = 'values',
 ) -> Estimate:
     """Estimate M_t and S_t of ``layers`` in one pass over target batches.
 
     In test mode the input of each layer depends on the source's parameters and statistics alone, so one pass serves all
     layers, and converting them afterwards changes nothing about what was estimated. Train mode would normalise each
     layer's input by the batch and estimate another network. Weights, buffers, train/eval flags and hooks are left as
-    they were found; nothing but the accumulators (float64, mean and variance per channel) is kept.
+    they were found; nothing but the accumulators (float64, mean and variance per channel) is kept. Compiled models run
+    eagerly here, for compiled code does not call the hooks that look at the layers' inputs.
 
     With a process group, every rank passes its own batches and all ranks get the same result: SyncBN layers estimate
     from the global batch, as in training, and ordinary ones from each rank's own.
@@ -74,19 +79,18 @@ def estimate_statistics(
         forward: Runs the model on a batch; None calls it on the batch, or on the first element of a tuple.
         num_batches: How many batches to take; None takes all.
         amp: Run under the autocast that is active outside; False computes in the weights' own precision.
+        weigh: What a call of a layer counts: its ``'values'`` per channel, or 1 (``'calls'``).
 
     Raises:
-        ValueError: Unknown estimator, no batches, ranks with unequal numbers of them, a layer that cannot be estimated, no
-            layer that saw data, or statistics that are not finite. The model is unchanged.
+        ValueError: Unknown estimator or weights, no batches, ranks with unequal numbers of them, a layer that cannot be
+            estimated, no layer that saw data, or statistics that are not finite. The model is unchanged.
 
     Source: DAFT, algorithm 1.
     """
-    if estimator not in ESTIMATORS:
-        raise ValueError(f'estimator={estimator!r} is unknown: use one of {sorted(ESTIMATORS)}.')
     if num_batches is not None and num_batches < 1:
         raise ValueError(f'num_batches must be at least 1, or None for all, got {num_batches}.')
     device = next(iter(layers.values())).running_mean.device
-    estimators = {name: ESTIMATORS[estimator]() for name in layers}
+    estimators = {name: make_estimator(estimator, weigh) for name in layers}
     synced = {name for name in layers if estimator == 'batch' and is_sync_batch_norm(layers[name]) and world_size() > 1}
     pending: list = []
     images = 0
@@ -100,7 +104,7 @@ def estimate_statistics(
             if name in synced:
                 pending.append((name, moments))
             else:
-                _add(estimators[name], name, moments)
+                estimators[name].add(moments)
 
         return hook
 
@@ -108,22 +112,26 @@ def estimate_statistics(
     seen, batch, output = 0, None, None
     handles = [layer.register_forward_pre_hook(watch(name), with_kwargs=True) for name, layer in layers.items()]
     try:
-        with preserved_modes(model), torch.no_grad(), precision(device, amp):
+        with run_eagerly(), preserved_modes(model), torch.no_grad(), precision(device, amp):
             model.eval()
             for batch in in_step(batches, num_batches, device):
                 output = None  # not alive together with the next one
                 output = forward(batch)
                 joined = join_moments([moments for _, moments in pending])
                 for (name, _), moments in zip(pending, joined, strict=True):
-                    _add(estimators[name], name, moments)
+                    estimators[name].add(moments)
                 pending.clear()
                 seen += 1
+                if seen == 1 and world_size() == 1:
+                    # batches of one image are known by the first one
+                    _refuse_single_values(estimators)
     finally:
         for handle in handles:
             handle.remove()
     if not seen:
         raise ValueError('there were no target batches to estimate the statistics from: the loader is empty.')
     join_estimators(estimators, {name: layer.running_mean.numel() for name, layer in layers.items()}, device)
+    _refuse_single_values(estimators)
     statistics = {name: _result(each, name) for name, each in estimators.items() if each.batches}
     if not statistics:
         raise ValueError(
@@ -131,15 +139,22 @@ def estimate_statistics(
             'is bypassed (efficient_conv_bn_eval: switch it off).'
         )
     counts = {name: estimators[name].batches for name in statistics}
-    return Estimate(statistics, counts, seen, (batch, output), images)
+    left_out = {name: estimators[name].left_out for name in statistics if estimators[name].left_out}
+    return Estimate(statistics, counts, seen, (batch, output), images, left_out)
 
 
-def _add(estimator, name: str, moments) -> None:
-    """Count a batch in; an error names the layer."""
-    try:
-        estimator.add(moments)
-    except ValueError as error:
-        raise ValueError(f'batch norm layer {name} {error}.') from None
+def _refuse_single_values(estimators: dict) -> None:
+    """Refuse layers that never see two values per channel.
+
+    Raises:
+        ValueError: Naming the first such layer and the remedies.
+    """
+    for name, estimator in estimators.items():
+        if estimator.left_out and not estimator.batches:
+            raise ValueError(
+                f'batch norm layer {name} sees one value per channel in a batch, which has no variance: use more images per '
+                "batch, or estimator='pooled'."
+            )
 
 
 def _result(estimator, name: str) -> tuple[Tensor, Tensor]:

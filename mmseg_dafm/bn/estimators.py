@@ -14,31 +14,37 @@ class BatchEstimator:
 
     This is what the running statistics of training converge to, if the batches have the size that one normalisation
     group has in training. It leaves out the variance *between* batches: with one image per batch a fifth or more of the
-    pooled variance. Batches of unequal size weigh by their number of values.
+    pooled variance. A batch in which the layer sees one value per channel, such as a last batch of one image after global
+    pooling, has no variance and is left out.
 
-    Deviation: the paper's expectation weighs a smaller last batch like a full one; by count it does no harm. For equal
-    batches the two agree.
+    Deviation: the paper's expectation, and the running statistics of training, weigh calls: a smaller last batch, or the
+    small map of a layer that is called at two scales, weighs like a full one. By default the weight here is the number of
+    values. For calls of equal size the two agree.
+
+    Args:
+        weigh: ``'values'``, or ``'calls'``.
+
+    Attributes:
+        batches: Calls that count.
+        left_out: Calls with one value per channel.
 
     Source: DAFT, equation 3.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, weigh: str = 'values') -> None:
+        self.weigh = weigh
         self.sums: list[Tensor] | None = None
-        self.batches = 0
+        self.batches = self.left_out = 0
 
     def add(self, moments: Moments) -> None:
-        """Count one batch in.
-
-        Raises:
-            ValueError: If the batch has one value per channel, which has no variance.
-        """
+        """Count one batch in."""
         if moments.count < 2:
-            raise ValueError(
-                "sees one value per channel in a batch, which has no variance: use more images per batch, or estimator='pooled'"
-            )
+            self.left_out += 1
+            return
         self.batches += 1
         variance = unbiased_variance(moments.m2, moments.count)
-        new = [moments.count, moments.count * moments.mean, moments.count * variance]
+        weight = moments.count.clone() if self.weigh == 'values' else torch.ones_like(moments.count)
+        new = [weight, weight * moments.mean, weight * variance]
         if self.sums is None:
             self.sums = new
         else:
@@ -70,6 +76,8 @@ class PooledEstimator:
     Deviation from equation 3: the variance between batches counts, too.
     """
 
+    left_out = 0
+
     def __init__(self) -> None:
         self.moments: Moments | None = None
         self.batches = 0
@@ -91,3 +99,21 @@ class PooledEstimator:
 
 
 ESTIMATORS = {'batch': BatchEstimator, 'pooled': PooledEstimator}
+WEIGHTS = ('values', 'calls')
+
+
+def make_estimator(kind: str, weigh: str = 'values') -> BatchEstimator | PooledEstimator:
+    """A fresh estimator.
+
+    Raises:
+        ValueError: If one of the names is unknown, or the two do not fit.
+    """
+    if kind not in ESTIMATORS:
+        raise ValueError(f'estimator={kind!r} is unknown: use one of {sorted(ESTIMATORS)}.')
+    if weigh not in WEIGHTS:
+        raise ValueError(f'weigh={weigh!r} is unknown: use one of {WEIGHTS}.')
+    if kind == 'batch':
+        return BatchEstimator(weigh)
+    if weigh != 'values':
+        raise ValueError(f"weigh={weigh!r} needs estimator='batch': the pooled variance knows values alone.")
+    return PooledEstimator()

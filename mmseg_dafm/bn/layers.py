@@ -24,13 +24,23 @@ class Selection(NamedTuple):
 
 @contextmanager
 def preserved_modes(model: nn.Module) -> Iterator[None]:
-    """Give every module its own train/eval flag back at exit."""
+    """Give every module its own train/eval mode, and every parameter its ``requires_grad``, back at exit.
+
+    A module with a ``train`` method of its own, such as one that merges weights for test mode, is switched back by this method;
+    its parts then get their own flags.
+    """
     modes = [(module, module.training) for module in model.modules()]
+    gradients = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
         yield
     finally:
+        for module, training in modes:  # parents before their parts
+            if module.training != training and getattr(module.train, '__func__', None) is not nn.Module.train:
+                module.train(training)
         for module, training in modes:
             module.training = training
+        for parameter, wanted in gradients:
+            parameter.requires_grad_(wanted)
 
 
 def is_batch_norm(module: nn.Module) -> bool:
@@ -82,8 +92,8 @@ def select_layers(model: nn.Module, modules: Sequence[str] | None = None, affine
         A selection; a layer that occurs several times in the model is there once.
 
     Raises:
-        ValueError: If ``modules`` is a string, a named part does not exist or holds no batch norm, or nothing can be
-            converted; the reasons are in the sentence.
+        ValueError: If ``modules`` is a string, a named part does not exist or holds no batch norm, nothing can be converted,
+            or another module shares what would be rewritten; the reasons are in the sentence.
     """
     if isinstance(modules, str):
         raise ValueError(f'modules must be a list of parts, got the string {modules!r}.')
@@ -107,7 +117,38 @@ def select_layers(model: nn.Module, modules: Sequence[str] | None = None, affine
     empty = [part for part in modules or () if not any(within(name, [part]) for name in paths)]
     if empty:
         raise ValueError(f'no batch normalisation in {", ".join(map(repr, empty))}: take it out of modules={list(modules)}.')
+    _refuse_shared(model, layers, affine)
     return Selection(layers, skipped, notes)
+
+
+def _refuse_shared(model: nn.Module, layers: dict[str, nn.Module], affine: bool) -> None:
+    """Refuse tensors that another module uses as well: conversion would change its function.
+
+    Raises:
+        ValueError: Naming the layer, the tensor and the other module.
+    """
+    inside = {name: {id(part) for part in layer.modules()} for name, layer in layers.items()}
+    owners: dict[tuple, list[tuple[str, nn.Module]]] = {}
+    for name, module in model.named_modules():
+        for tensor in (*module._parameters.values(), *module._buffers.values()):
+            if tensor is not None and tensor.numel() and not tensor.is_meta:
+                owners.setdefault(_place(tensor), []).append((name, module))
+    for name, layer in layers.items():
+        rewritten = [(key, getattr(layer, key)) for key in ('running_mean', 'running_var')]
+        if affine:
+            rewritten += list(layer.named_parameters())
+        for key, tensor in rewritten:
+            for other, module in owners.get(_place(tensor), ()):
+                if id(module) not in inside[name]:
+                    raise ValueError(
+                        f'batch norm layer {name} shares its {key} with {other or "the model itself"}, as domain-specific batch '
+                        'norms do: converting one would change the other. Give each tensors of its own, or leave the part out.'
+                    )
+
+
+def _place(tensor: torch.Tensor) -> tuple:
+    """Where a tensor lies in memory."""
+    return tensor.device, tensor.data_ptr()
 
 
 def _reason(layer: nn.Module, affine: bool) -> tuple[str, str]:

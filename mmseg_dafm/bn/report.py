@@ -21,6 +21,7 @@ class LayerReport:
         shift_median: Median abs(M_t - M_s) in standard deviations of the source.
         shift_max: Largest abs(M_t - M_s) in standard deviations of the source.
         kept: Channels that were left alone, their ratio lying beyond ``max_ratio``.
+        left_out: Batches, over all ranks, that had one value per channel and do not count.
     """
 
     channels: int
@@ -32,10 +33,11 @@ class LayerReport:
     shift_median: float
     shift_max: float
     kept: int = 0
+    left_out: int = 0
 
 
 def layer_report(
-    source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor], eps: float, batches: int, kept: int
+    source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor], eps: float, batches: int, kept: int, left_out: int = 0
 ) -> LayerReport:
     """Summarise one layer's source and target statistics, ``(C,)`` each."""
     ratio = gain_ratio(source[1], target[1], eps)
@@ -43,7 +45,7 @@ def layer_report(
     dead = (source[1] < eps) & (target[1] < eps)
     live = ~dead if not dead.all() else dead
     values = (ratio.min(), ratio[live].median(), ratio.max(), shift[live].median(), shift.max())
-    return LayerReport(len(ratio), batches, int(dead.sum()), *(value.item() for value in values), kept)
+    return LayerReport(len(ratio), batches, int(dead.sum()), *(value.item() for value in values), kept, left_out)
 
 
 @dataclass
@@ -65,6 +67,7 @@ class ConversionReport:
         feature_norm: Mean L2 norm of the last output map, averaged over positions, on the last batch in test mode, where
             conversion keeps it; after it, train mode is close. None without an output map, or if the function changes. The
             gradient of a linear head grows with it, so that large norms ask for a small head rate.
+        weigh: ``'values'`` or ``'calls'``: what a call of a layer counts.
     """
 
     mode: str
@@ -78,6 +81,7 @@ class ConversionReport:
     verify_error: float | None = None
     warnings: list[str] = field(default_factory=list)
     feature_norm: float | None = None
+    weigh: str = 'values'
 
     def to_dict(self) -> dict:
         """Plain numbers, strings and dicts."""
@@ -118,6 +122,11 @@ class ConversionReport:
             lines.append(f'mean norm of the pooled features: {self.feature_norm:.3g}')
         lines += [f'skipped {name}: {reason}' for name, reason in self.skipped.items()]
         lines += [f'note on {name}: {remark}' for name, remark in self.notes.items()]
+        lines += [
+            f'note on {name}: batches with one value per channel, left out: {each.left_out}'
+            for name, each in self.layers.items()
+            if each.left_out
+        ]
         if total['kept_channels']:
             lines.append(f'{total["kept_channels"]} channels kept their source statistics, their ratio being beyond max_ratio')
         lines += [f'warning: {warning}' for warning in self.warnings]

@@ -53,6 +53,7 @@ class BNConversionHook(Hook):
             none, in bfloat16, or in float16 on a GPU without it.
         verify: Compare the model's output before and after on one batch.
         seed: Of the order of images.
+        weigh: What a call of a layer counts: its ``'values'``, or 1 (``'calls'``).
 
     Raises:
         ValueError: For what :func:`mmseg_dafm.bn.convert_bn` refuses; the model is unchanged and no time was spent.
@@ -77,12 +78,13 @@ class BNConversionHook(Hook):
         amp: bool = False,
         verify: bool = True,
         seed: int = 0,
+        weigh: str = 'values',
     ) -> None:
         if isinstance(modules, str):
             raise ValueError(f'BNConversionHook: modules must be a list of parts, got the string {modules!r}.')
         self.modules, self.forward, self.dataloader, self.seed, self.amp = tuple(modules), forward, dataloader, seed, amp
         self.options = dict(mode=mode, estimator=estimator, num_batches=num_batches, source_weight=source_weight)
-        self.options.update(max_ratio=max_ratio, verify=verify)
+        self.options.update(max_ratio=max_ratio, verify=verify, weigh=weigh)
         self.record: dict | None = None
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:

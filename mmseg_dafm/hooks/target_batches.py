@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from mmengine.dataset import DefaultSampler
+from mmengine.dataset import ClassBalancedDataset, DefaultSampler, RepeatDataset
 from mmengine.runner import Runner
+from mmseg.datasets import MultiImageMixDataset
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from mmseg_dafm.progress import track
 
@@ -17,10 +18,46 @@ FORWARDS = ('auto', 'extract_feat', 'tensor', 'loss')
 FEATURE_PARTS = ('backbone', 'neck')
 
 
+def distinct_images(dataset: Dataset) -> list[int]:
+    """Indices that give every image of a data set once, however often its wrappers repeat it.
+
+    Looked through are mmengine's RepeatDataset, ClassBalancedDataset and ConcatDataset, and mmseg's MultiImageMixDataset, in any
+    nesting.
+    """
+    if isinstance(dataset, RepeatDataset | MultiImageMixDataset):
+        # both count the images of the set inside from 0 on
+        return distinct_images(dataset.dataset)
+    if isinstance(dataset, ClassBalancedDataset):
+        first = {inner: index for index, inner in reversed(list(enumerate(dataset.repeat_indices)))}
+        return [first[inner] for inner in distinct_images(dataset.dataset) if inner in first]
+    if isinstance(dataset, ConcatDataset):
+        starts = [0, *dataset.cumulative_sizes]
+        parts = zip(starts, dataset.datasets, strict=False)
+        return [start + index for start, part in parts for index in distinct_images(part)]
+    return list(range(len(dataset)))
+
+
+class DistinctSampler(DefaultSampler):
+    """An epoch of the distinct images of a data set, shared out among ranks; an epoch of a RepeatDataset is many of them.
+
+    Args:
+        dataset: As the loader has it.
+        **options: Of mmengine's DefaultSampler, such as ``shuffle`` and ``seed``.
+    """
+
+    def __init__(self, dataset: Dataset, **options) -> None:
+        self.indices = distinct_images(dataset)
+        super().__init__(self.indices, **options)
+
+    def __iter__(self) -> Iterator[int]:
+        return (self.indices[number] for number in super().__iter__())
+
+
 def build_target_loader(source: dict | DataLoader, seed: int) -> DataLoader:
     """Build a loader of the training set that shares nothing with the loader of the training loop.
 
-    Its batches have the size and the pipeline of training; an epoch is shuffled and whole, its smaller last batch left out.
+    Its batches have the size and the pipeline of training; an epoch is every distinct image once, shuffled, the smaller last
+    batch left out. Repetitions do not count, be they of a RepeatDataset or of a sampler.
     (mmengine's InfiniteSampler is one generator: a second iterator over the training loop's own loader ends the first.)
 
     Args:
@@ -31,7 +68,7 @@ def build_target_loader(source: dict | DataLoader, seed: int) -> DataLoader:
         ValueError: If the training set has fewer images than one batch per rank.
     """
     if isinstance(source, DataLoader):
-        sampler = DefaultSampler(source.dataset, shuffle=True, seed=seed)
+        sampler = DistinctSampler(source.dataset, shuffle=True, seed=seed)
         workers = dict(num_workers=source.num_workers, collate_fn=source.collate_fn, worker_init_fn=source.worker_init_fn)
         size = source.batch_size or source.batch_sampler.batch_size
         loader = DataLoader(source.dataset, batch_size=size, sampler=sampler, drop_last=True, **workers)
@@ -46,11 +83,11 @@ def build_target_loader(source: dict | DataLoader, seed: int) -> DataLoader:
 
 
 def whole_epoch(source: dict, shuffle: bool, **changes) -> dict:
-    """A copy of a training loader's config that gives an epoch of the whole set, whatever the training samples."""
+    """A copy of a training loader's config that gives every distinct image once, whatever the training samples."""
     cfg = copy.deepcopy(source)
     for key in ('num_batch_per_epoch', 'batch_sampler'):
         cfg.pop(key, None)
-    cfg.update(sampler=dict(type='DefaultSampler', shuffle=shuffle), persistent_workers=False, **changes)
+    cfg.update(sampler=dict(type=DistinctSampler, shuffle=shuffle), persistent_workers=False, **changes)
     return cfg
 
 

@@ -3,11 +3,12 @@
 import time
 from pathlib import Path
 
+from mmseg_dafm.core.folder_lock import locked
 from mmseg_dafm.suites.checkpoints import mend_checkpoints
 from mmseg_dafm.suites.commands import commands, config_options
 from mmseg_dafm.suites.plan import Cell, folder_of, output_of
 from mmseg_dafm.suites.run_config import batch_size, read_config, run_hash
-from mmseg_dafm.suites.state import DONE, STARTED, locked, read_json, state, write_json
+from mmseg_dafm.suites.state import DONE, STARTED, read_json, state, write_json
 from mmseg_dafm.suites.suite_file import Suite
 from mmseg_dafm.tool_runs import checked_out_commit, run_tool
 

@@ -1,10 +1,6 @@
-"""What the disk says of a cell, and the lock that keeps two processes from one folder."""
+"""What the disk says of a cell."""
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from mmseg_dafm.files import replacing
@@ -57,23 +53,3 @@ def write_json(path: Path, content: dict) -> None:
     """Write a file as a whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + '\n')
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[int | None]:
-    """Hold a folder's lock: gives its file descriptor, None if another process holds it.
-
-    Programs that are started with the descriptor hold the lock, too. So a training that outlives a killed driver keeps the folder
-    until it ends, and nothing is left behind by a process that dies.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / '.lock', os.O_RDWR | os.O_CREAT)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-        else:
-            yield descriptor
-    finally:
-        os.close(descriptor)

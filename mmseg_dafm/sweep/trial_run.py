@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mmseg_dafm.core.folder_lock import locked
 from mmseg_dafm.evaluation.tables import without_nan
 from mmseg_dafm.files import replacing
 from mmseg_dafm.sweep.plan import Point
@@ -78,18 +79,32 @@ def run_trial(config: Path, work_dir: Path, options: Sequence[str], iterations: 
         ``dict(diverged, results, minutes)``, the results as :func:`results_at` gives them.
 
     Raises:
-        RuntimeError: If the training stopped for another reason than numbers; the sentence holds its last line.
+        RuntimeError: If another process trains in the folder, such as the training of a sweep that was killed; or if the
+            training stopped for another reason than numbers; the sentence holds its last line.
     """
+    with locked(work_dir) as lock:
+        if lock is None:
+            raise RuntimeError(
+                f'another process trains in {work_dir}, perhaps for a sweep that was killed: wait for its end or stop it, then '
+                'start again.'
+            )
+        return _train(config, work_dir, options, iterations, train_tool, device, lock)
+
+
+def _train(
+    config: Path, work_dir: Path, options: Sequence[str], iterations: int, train_tool: Path, device: str, lock: int
+) -> dict:
+    """:func:`run_trial` in a folder whose lock is held; the training holds it, too."""
     record_file = work_dir / 'trial.json'
     if record_file.is_file():
         return json.loads(record_file.read_text())
-    work_dir.mkdir(parents=True, exist_ok=True)
     start = time.time()
     log = work_dir / 'stdout.txt'
     command = [sys.executable, '-W', 'ignore', str(train_tool), str(config), '--work-dir', str(work_dir), '--resume']
     environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': device}
     with open(log, 'w') as file:
-        code = subprocess.run([*command, '--cfg-options', *options], env=environment, stdout=file, stderr=file).returncode
+        command += ['--cfg-options', *options]
+        code = subprocess.run(command, env=environment, stdout=file, stderr=file, pass_fds=(lock,)).returncode
     scalars = read_scalars(work_dir)
     diverged, results = has_diverged(scalars), results_at(scalars, iterations)
     if code and not diverged:

@@ -177,6 +177,17 @@ def test_an_error_in_the_verifying_pass_restores_the_model(error, mode):
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize('mode', ['convert', 'stats'])
+def test_statistics_beyond_half_precision_are_refused_and_nothing_is_changed(mode):
+    model = randomise(Net()).backbone.half()
+    before = copy.deepcopy(model.state_dict())
+    batches = [400 * batch.half() for batch in images(2, 4)]
+    with pytest.raises(ValueError, match=r'the new running_var of batch norm layer 0.bn is beyond the range of float16: .*float'):
+        convert_bn(model, batches, mode=mode)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert convert_bn(model, [batch.half() for batch in images(2, 4)], mode=mode).summary['layers'] == 5
+
+
 def test_statistics_mode_and_the_mixture():
     model = randomise(Net())
     batches = images(3, 8)

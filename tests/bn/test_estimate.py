@@ -27,6 +27,54 @@ def test_an_input_that_is_given_by_name_counts():
     assert all(torch.equal(new, twin.state_dict()[key]) for key, new in model.state_dict().items())
 
 
+def compiled(how: str, backend: str = 'aot_eager'):
+    """A network that is compiled, or holds a compiled part."""
+    torch.compiler.reset()
+    torch.manual_seed(0)
+    model = randomise(Net())
+    if how == 'torch.compile(model)':
+        return torch.compile(model, backend=backend)
+    if how == 'model.compile()':
+        model.compile(backend=backend)
+    elif how == 'forward':
+        model.forward = torch.compile(model.forward, backend=backend)
+    elif how == 'a part':
+        model.backbone = torch.compile(model.backbone, backend=backend)
+    elif how == 'a part in place':
+        model.backbone[2].compile(backend=backend)
+    return model
+
+
+WAYS = ('torch.compile(model)', 'model.compile()', 'forward', 'a part', 'a part in place')
+
+
+@pytest.mark.parametrize('before', [None, 'test', 'train'])
+@pytest.mark.parametrize('how', WAYS)
+def test_a_compiled_model_is_converted_as_an_eager_one(how, before):
+    plain, model = compiled('nothing'), compiled(how)
+    batches = images(4, 6)
+    if before:
+        # run first: the compiled code knows no hooks
+        for each in (plain, model):
+            each.train(before == 'train')
+            each(batches[0])
+    reports = [convert_bn(each, batches) for each in (plain, model)]
+    layers = list(zip(norms(plain), norms(model), strict=True))
+    assert len(layers) == 6
+    for one, other in layers:
+        for name in ('running_mean', 'running_var', 'weight', 'bias'):
+            torch.testing.assert_close(getattr(other, name), getattr(one, name), rtol=1e-6, atol=1e-6)
+    assert [each.batches for each in reports[1].layers.values()] == [4] * 6
+    assert not reports[1].skipped
+    for mode in (False, True):
+        torch.testing.assert_close(model.train(mode)(batches[1]), plain.train(mode)(batches[1]), rtol=1e-4, atol=1e-5)
+
+
+def test_parts_of_a_compiled_model_have_their_own_names():
+    report = convert_bn(compiled('torch.compile(model)'), images(2, 4), ['backbone'])
+    assert list(report.layers) == [f'backbone.{i}.bn' for i in range(5)]
+
+
 def backbone():
     return randomise(Net()).backbone
 

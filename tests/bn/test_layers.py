@@ -1,11 +1,14 @@
 """Which layers are converted, which are left alone, and what is said about them."""
 
+import copy
+
 import pytest
 import timm
 import torch
 from mmcv.cnn import ConvModule
 from mmseg.models.backbones import ResNet
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 from torchvision.models import resnet18
 from torchvision.ops.misc import FrozenBatchNorm2d
 
@@ -139,6 +142,115 @@ def test_one_pixel_maps_of_one_image_are_an_error_that_names_the_layer():
     with pytest.raises(ValueError, match=r"head\.2 sees one value per channel .* estimator='pooled'"):
         convert_bn(trained(Net()), images(3, 1))
     convert_bn(trained(Net()), images(3, 1), estimator='pooled')
+
+
+def test_the_last_batch_of_a_default_loader_may_hold_one_image():
+    data = TensorDataset(torch.cat(images(9, 1)), torch.zeros(9))
+    model = trained(Net())
+    twin = copy.deepcopy(model)
+    report = convert_bn(model, DataLoader(data, batch_size=4))
+    assert (report.layers['head.2'].batches, report.layers['head.2'].left_out) == (2, 1)
+    assert (report.layers['backbone.0.bn'].batches, report.layers['backbone.0.bn'].left_out) == (3, 0)
+    assert 'note on head.2: batches with one value per channel, left out: 1' in str(report)
+    assert report.to_dict()['layers']['head.2']['left_out'] == 1
+    convert_bn(twin, DataLoader(data, batch_size=4, drop_last=True))
+    assert torch.equal(model.head[2].running_var, twin.head[2].running_var), 'the rest counts'
+    assert not torch.equal(model.backbone[0].bn.running_var, twin.backbone[0].bn.running_var)
+
+
+class TwoScales(nn.Module):
+    """One batch norm on a map and on the map at a quarter of the size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn = nn.BatchNorm2d(3)
+
+    def forward(self, x):
+        return self.bn(x), self.bn(nn.functional.avg_pool2d(x, 4))
+
+
+@pytest.mark.parametrize('weigh', ['values', 'calls'])
+def test_a_layer_at_two_scales_weighs_values_or_calls(weigh):
+    model = trained(TwoScales())
+    batches = [batch.double() for batch in images(3, 4)]
+    report = convert_bn(model.double(), batches, weigh=weigh)
+    share = 16 / 17 if weigh == 'values' else 1 / 2
+    large, small = (
+        torch.stack([scaled(batch).transpose(0, 1).flatten(1).var(1) for batch in batches]).mean(0)
+        for scaled in (lambda x: x, lambda x: nn.functional.avg_pool2d(x, 4))
+    )
+    torch.testing.assert_close(model.bn.running_var, share * large + (1 - share) * small)
+    assert (report.layers['bn'].batches, report.weigh) == (6, weigh)
+    with pytest.raises(ValueError, match="weigh='calls' needs estimator='batch'"):
+        convert_bn(model, batches, estimator='pooled', weigh='calls')
+    with pytest.raises(ValueError, match="weigh='images' is unknown"):
+        convert_bn(model, batches, weigh='images')
+
+
+class DomainNorms(nn.Module):
+    """Statistics per domain, one gamma and beta for both."""
+
+    def __init__(self, shared: tuple[str, ...]) -> None:
+        super().__init__()
+        self.source, self.target = trained(nn.BatchNorm2d(3)), trained(nn.BatchNorm2d(3))
+        for name in shared:
+            setattr(self.target, name, getattr(self.source, name))
+
+    def forward(self, x):
+        return self.target(x)
+
+
+@pytest.mark.parametrize('shared', [('weight', 'bias'), ('bias',), ('running_var',)])
+def test_tensors_that_another_layer_shares_are_refused_with_both_names(shared):
+    model = DomainNorms(shared)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    for modules in (None, ['target']):
+        first, second = ('source', 'target') if modules is None else ('target', 'source')
+        with pytest.raises(ValueError, match=f'batch norm layer {first} shares its {shared[0]} with {second}'):
+            convert_bn(model, images(2, 4), modules)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    if 'running_var' not in shared:
+        convert_bn(model, images(2, 4), mode='stats')
+        assert not torch.equal(model.target.running_var, before['target.running_var'])
+        assert torch.equal(model.source.running_var, before['source.running_var'])
+
+
+class Merging(nn.Module):
+    """Adds an update to its weights for test mode, and takes it off for training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.update, self.merged = nn.Conv2d(3, 3, 1, bias=False), torch.full((3, 3, 1, 1), 0.25), False
+        self.conv.weight.data = self.conv.weight.data.mul(64).round().div(64)  # exact sums
+
+    def train(self, mode=True):
+        super().train(mode)
+        if mode == self.merged:
+            self.conv.weight.data += self.update * (1 if not mode else -1)
+            self.merged = not mode
+        return self
+
+    def forward(self, x):
+        return self.conv(x) if self.merged else nn.functional.conv2d(x, self.conv.weight + self.update)
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_a_module_that_merges_weights_for_test_mode_is_switched_back(training):
+    model = nn.Sequential(Merging(), nn.BatchNorm2d(3))
+    trained(model).train(training)
+    model[1].eval()
+    weight = model[0].conv.weight.clone()
+    convert_bn(model, images(2, 4))
+    assert torch.equal(model[0].conv.weight, weight)
+    assert model[0].merged is not training
+    assert [module.training for module in model.modules()] == [training, training, training, False]
+
+
+def test_parameters_that_train_mode_freezes_are_given_back():
+    model = trained(ResNet(18, base_channels=8, stem_channels=8, frozen_stages=1))
+    model.layer1.requires_grad_(True)
+    convert_bn(model, images(2, 4, size=64))
+    assert all(parameter.requires_grad for parameter in model.layer1.parameters())
 
 
 @pytest.mark.parametrize('build', [lambda: timm.create_model('resnet18'), resnet18], ids=['timm', 'torchvision'])

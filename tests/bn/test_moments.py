@@ -82,10 +82,36 @@ def test_equal_batches_weigh_equally_as_equation_3_says():
     torch.testing.assert_close(variance, torch.stack([value.var(0) for value in values]).mean(0))
 
 
+def test_unequal_batches_weigh_by_values_or_by_calls():
+    values = [torch.randn(size, 3, dtype=torch.float64) + size for size in (2, 6, 40)]
+    parts = [batch_moments(value) for value in values]
+    means, variances = (torch.stack([get(value) for value in values]) for get in (lambda x: x.mean(0), lambda x: x.var(0)))
+    for weigh, weights in (('values', torch.tensor([2.0, 6, 40]) / 48), ('calls', torch.full((3,), 1 / 3))):
+        estimator = BatchEstimator(weigh)
+        for part in parts:
+            estimator.add(part)
+        for found, each in zip(estimator.result(), (means, variances), strict=True):
+            torch.testing.assert_close(found, (weights.double()[:, None] * each).sum(0), rtol=1e-7, atol=1e-7)
+
+
+def test_calls_are_what_running_statistics_weigh():
+    # a cumulative average of torch's own, fed by a large and by a small map
+    x, small = torch.randn(4, 3, 8, 8, dtype=torch.float64), torch.randn(4, 3, 2, 2, dtype=torch.float64) * 3 + 1
+    norm = torch.nn.BatchNorm2d(3, momentum=None).double()
+    norm(x), norm(small)
+    found = {weigh: BatchEstimator(weigh) for weigh in ('calls', 'values')}
+    for estimator in found.values():
+        estimator.add(batch_moments(x)), estimator.add(batch_moments(small))
+    for each, running in zip(found['calls'].result(), (norm.running_mean, norm.running_var), strict=True):
+        torch.testing.assert_close(each, running)
+    assert (found['values'].result()[1] - norm.running_var).abs().min() > 1
+
+
 def test_one_value_has_no_variance():
     one = Moments(torch.tensor(1.0), torch.zeros(3), torch.zeros(3))
-    with pytest.raises(ValueError, match="estimator='pooled'"):
-        BatchEstimator().add(one)
+    batch = BatchEstimator()
+    batch.add(one)
+    assert (batch.batches, batch.left_out, batch.sums) == (0, 1, None)
     pooled = PooledEstimator()
     pooled.add(one)
     with pytest.raises(ValueError, match='one value per channel in all batches'):

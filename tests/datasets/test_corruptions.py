@@ -181,10 +181,30 @@ def test_one_pass_of_swaps_is_its_own_inverse(monkeypatch):
 
 
 def test_clouds_fill_zero_to_one_and_a_smaller_decay_is_rougher():
-    clouds = {decay: plasma((50, 120), decay, rng()) for decay in (1.4, 2.0, 3.0)}
+    clouds = {decay: plasma((128, 128), decay, rng()) for decay in (1.4, 2.0, 3.0)}
     assert all(field.min() == 0 and field.max() == pytest.approx(1) for field in clouds.values())
     rough = [np.abs(np.diff(field, axis=1)).mean() for field in clouds.values()]
     assert rough == sorted(rough, reverse=True)
+    assert np.array_equal(plasma((50, 120), 2.0, rng()), plasma((128, 128), 2.0, rng())[:50, :120]), 'cut from the whole'
+
+
+def test_fog_is_as_rough_as_the_published_one():
+    # mean difference of neighbours on 256x256 maps of the published code, twelve of them
+    for decay, published in ((2.0, 0.0026), (1.7, 0.0033), (1.5, 0.0051), (1.4, 0.0081)):
+        found = np.mean([np.abs(np.diff(plasma((256, 256), decay, rng(seed)), axis=1)).mean() for seed in range(12)])
+        assert 0.9 * published < found < 1.35 * published, (decay, found)
+
+
+@pytest.mark.parametrize(
+    ('name', 'published'),
+    [('frost', (59.4, 67.1, 71.3, 67.0, 69.3)), ('spatter', (0.8, 4.4, 7.4, 8.7, 14.1))],
+)
+def test_drawn_weather_is_as_strong_as_the_published_one(name, published):
+    # mean change of this image by the published photographs and filters
+    image = draw_path(drawn_path(1, (224, 320), 'clear', 0))
+    found = [np.mean([change(image, name, severity, seed) for seed in range(16)]) for severity in SEVERITIES]
+    assert found[1:] == pytest.approx(published[1:], rel=0.1)
+    assert found[0] == pytest.approx(published[0], rel=0.1 if name == 'frost' else 0.25)
 
 
 def test_weather_looks_like_its_name(street):

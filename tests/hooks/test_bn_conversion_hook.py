@@ -5,6 +5,8 @@ import json
 
 import pytest
 import torch
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS
 from mmengine.runner.checkpoint import load_checkpoint
 from torch.utils.data import DataLoader
 
@@ -112,9 +114,15 @@ def test_ema_starts_from_the_converted_weights(tmp_path):
 
 @pytest.mark.slow
 def test_a_compiled_training_step(tmp_path):
-    run = runner(tmp_path, [HOOK], iterations=2, cfg=dict(compile=dict(backend='aot_eager')))
+    data = Images(jitter=0)
+    runner(tmp_path / 'plain', [HOOK], iterations=1, dataset=data).train()
+    run = runner(tmp_path / 'compiled', [HOOK], iterations=2, dataset=data, cfg=dict(compile=dict(backend='aot_eager')))
     run.train()
-    assert json.loads((tmp_path / 'bn_conversion.json').read_text())['verify_error'] < 1e-5
+    plain, record = (json.loads((tmp_path / name / 'bn_conversion.json').read_text()) for name in ('plain', 'compiled'))
+    assert record['verify_error'] < 1e-5
+    assert record['layers'].keys() == plain['layers'].keys()
+    for name, layer in record['layers'].items():
+        assert layer == pytest.approx(plain['layers'][name], rel=1e-4), name
     assert len(run.model.seen) == 2
 
 
@@ -180,6 +188,47 @@ def test_the_loader_is_one_shuffled_epoch_without_the_partial_batch():
     assert len(shared) == 2
     with pytest.raises(ValueError, match='no full batch: 10 images per rank, batch_size=16'):
         build_target_loader({**cfg, 'batch_size': 16}, seed=0)
+
+
+class ListedImages(BaseDataset):
+    """Images as mmengine's wrappers want them."""
+
+    def __init__(self, length):
+        data = Images(length)
+        self.images, self.labels = data.images, data.labels
+        super().__init__()
+
+    def load_data_list(self):
+        return list(range(len(self.images)))
+
+    def parse_data_info(self, raw):
+        return raw
+
+    def get_data_info(self, index):
+        return index
+
+    def __getitem__(self, index):
+        return self.images[index], self.labels[index]
+
+
+def test_an_epoch_is_every_distinct_image_once_whatever_repeats_it(tmp_path):
+    data = ListedImages(10)
+    options = dict(batch_size=4, num_workers=0, collate_fn=dict(type='default_collate'))
+    seen = lambda source: sorted(image.mean().item() for images, _ in build_target_loader(source, 3) for image in images)  # noqa: E731
+    once = sorted(image.mean().item() for image in data.images)
+    repeat = lambda times, dataset: dict(type='RepeatDataset', times=times, dataset=dataset)  # noqa: E731
+    repeated, nested = repeat(40000, data), repeat(3, repeat(5, data))
+    both = dict(type='ConcatDataset', datasets=[repeat(7, data), data, repeat(2, data)])
+    for dataset, times in ((repeated, 1), (nested, 1), (both, 3), (repeat(2, both), 3)):
+        for sampler in (dict(type='InfiniteSampler'), dict(type='DefaultSampler', shuffle=False)):
+            cfg = dict(dataset=dataset, sampler=sampler, num_batch_per_epoch=2, **options)
+            loader = build_target_loader(cfg, seed=3)
+            assert (len(loader), len(loader.sampler)) == (10 * times // 4, 10 * times)
+        assert seen({**cfg, 'batch_size': 5}) == pytest.approx(sorted(once * times))
+    built = DataLoader(DATASETS.build(nested), batch_size=5)
+    assert seen(built) == pytest.approx(once), 'a loader that was built already, too'
+    runner(tmp_path, [HOOK], iterations=1, dataset=repeated).train()
+    assert json.loads((tmp_path / 'bn_conversion.json').read_text())['num_batches'] == 2
 
 
 def test_the_hook_does_what_the_function_does(tmp_path):

@@ -10,10 +10,10 @@ import time
 import pytest
 import torch
 
+from mmseg_dafm.core.folder_lock import locked
 from mmseg_dafm.suites import execute as execute_module
 from mmseg_dafm.suites.execute import cell_state, execute
 from mmseg_dafm.suites.plan import Cell
-from mmseg_dafm.suites.state import locked
 from mmseg_dafm.suites.suite_load import load_suite
 from tests.suites.common import scores, tool, write_suite
 

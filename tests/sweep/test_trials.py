@@ -2,6 +2,10 @@
 
 import json
 import math
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -49,6 +53,47 @@ def test_a_trial_is_trained_once_and_read_back(train, tmp_path):
     assert not list(folder.glob('*.pth')), 'the weights of finished trials are removed'
     with pytest.raises(ValueError, match=r"--metric IoU is not a result of the validation: choose from \['mIoU', 'mIoU.dusk'\]"):
         score_of(record, 'IoU')
+
+
+WAITING = """
+import pathlib, sys, time
+work = pathlib.Path(sys.argv[sys.argv.index('--work-dir') + 1])
+with open(work / 'calls', 'a') as file:
+    file.write('x')
+while not (work.parent / 'go').exists():
+    time.sleep(0.02)
+"""
+
+
+def test_a_training_that_outlives_its_killed_sweep_keeps_the_folder(tmp_path):
+    (tmp_path / 'train.py').write_text(WAITING)
+    code = (
+        'import sys; from pathlib import Path; from mmseg_dafm.sweep.trial_run import run_trial;'
+        'folder = Path(sys.argv[1]); run_trial(Path("c.py"), folder / "trial", ["lr=1"], 10, folder / "train.py")'
+    )
+    sweep = subprocess.Popen([sys.executable, '-c', code, str(tmp_path)])
+    calls, deadline = tmp_path / 'trial/calls', time.time() + 60
+    try:
+        while not (calls.exists() and calls.read_text()) and time.time() < deadline:
+            time.sleep(0.05)
+    finally:
+        sweep.send_signal(signal.SIGKILL)
+        sweep.wait()
+    again = lambda: run_trial(Path('c.py'), tmp_path / 'trial', ['lr=1'], 10, tmp_path / 'train.py')  # noqa: E731
+    try:
+        with pytest.raises(RuntimeError, match='another process trains in .*trial, perhaps for a sweep that was killed'):
+            again()
+        assert calls.read_text() == 'x', 'no second training joined it'
+    finally:
+        (tmp_path / 'go').touch()
+    while True:  # until the first has ended
+        with pytest.raises(RuntimeError) as refusal:
+            again()
+        if 'another process' not in str(refusal.value):
+            break
+        time.sleep(0.05)
+    assert 'ended without a validation' in str(refusal.value)
+    assert calls.read_text() == 'xx', 'it goes on when the first has ended'
 
 
 def test_nan_counts_as_diverged_whether_it_crashes_or_not(train):

@@ -95,7 +95,7 @@ def test_one_run_gives_the_scores_of_separate_tests_and_a_second_does_nothing(ru
         read = {name: summary['corruptions'][corruption]['severities'][str(severity)] for name, summary in summaries.items()}
         assert read == expected
         assert expected['all'] != summaries['all']['clean']
-    assert found['protocol']['corruptions'] == 'own, version 1'
+    assert found['protocol']['corruptions'] == 'own, version 2'
     names = {'robustness.json', 'robustness.csv', 'robustness.md', 'robustness.png', 'conditions', 'tables', 'log'}
     assert {path.name for path in (run / 'out').iterdir()} == names
     assert len(list(csv.reader((run / 'out/robustness.csv').open()))) == 6

@@ -41,6 +41,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--checkpoint', help="weights to convert; default: the config's own init_cfg")
     parser.add_argument('--modules', nargs='+', help='parts to convert, for example: backbone decode_head')
     parser.add_argument('--estimator', choices=['batch', 'pooled'])
+    parser.add_argument('--weigh', choices=['values', 'calls'], help='what a call of a layer counts')
     parser.add_argument('--mode', choices=['convert', 'stats'])
     parser.add_argument('--num-batches', type=int)
     parser.add_argument('--source-weight', type=float)

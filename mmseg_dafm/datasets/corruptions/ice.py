@@ -6,8 +6,10 @@ import numpy as np
 from mmseg_dafm.datasets.corruptions.kernels import along_line, gaussian
 from mmseg_dafm.datasets.corruptions.plasma import plasma
 
-# Cold white, BGR.
-TINT = np.array([1.0, 0.93, 0.85], np.float32)
+# Mean brightness of the five photographs of the published benchmark, and their mean colour relative to it, BGR.
+PANES = (0.513, 0.811, 0.811, 0.595, 0.484)
+TINT = np.array([1.09, 1.02, 0.89], np.float32)
+CONTRAST = 0.5
 NEEDLE_DIRECTIONS = 6
 
 
@@ -19,11 +21,12 @@ def ice(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
         rng: Source of chance.
 
     Returns:
-        (H, W, 3) float32 in [0, 1], BGR; dark where the glass is clear.
+        (H, W, 3) float32 in [0, 1], BGR; darker where the glass is clear. Each pane has the mean brightness of one of the
+        published photographs.
     """
     height, width = shape
-    patches = plasma(shape, 1.9, rng)
-    direction = plasma(shape, 2.2, rng) * NEEDLE_DIRECTIONS
+    patches = plasma(shape, 1.38, rng)
+    direction = plasma(shape, 1.48, rng) * NEEDLE_DIRECTIONS
     needles = np.zeros(shape, np.float32)
     start = rng.uniform(0, 180)
     for index in range(NEEDLE_DIRECTIONS):
@@ -39,4 +42,5 @@ def ice(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     grain = gaussian(rng.random(shape, np.float32), 0.8)
     rime = cover * (0.35 + 0.4 * grain)
     crystal = np.clip(rime + cover * needles * 0.7, 0, 1)
-    return cv2.merge([crystal * tint for tint in TINT])
+    crystal = rng.choice(PANES) + CONTRAST * (crystal - crystal.mean())
+    return np.clip(cv2.merge([crystal * tint for tint in TINT]), 0, 1).reshape(*shape, 3).astype(np.float32)
