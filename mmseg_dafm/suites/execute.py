@@ -4,7 +4,6 @@ import time
 from pathlib import Path
 
 from mmseg_dafm.core.folder_lock import locked
-from mmseg_dafm.suites.checkpoints import mend_checkpoints
 from mmseg_dafm.suites.commands import commands, config_options
 from mmseg_dafm.suites.plan import Cell, folder_of, output_of
 from mmseg_dafm.suites.run_config import batch_size, read_config, run_hash
@@ -51,7 +50,6 @@ def execute(suite: Suite, cell: Cell, out: Path, devices: str | None = None, pro
             record.update((key, started[key]) for key in ('trained', 'processes', 'batch_size') if key in started)
         elif run.kind == 'config':
             record.update(processes=processes, batch_size=batch_size(read_config(suite, run).content, processes))
-            mend_checkpoints(folder)
         begin = time.time()
         write_json(folder / STARTED, dict(record, minutes=before))
         variables = {} if devices is None else {'CUDA_VISIBLE_DEVICES': devices}
