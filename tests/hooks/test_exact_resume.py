@@ -83,6 +83,7 @@ def quickstart(work_dir, iterations, workers, **options):
         }
     )  # fmt: skip
     runner = Runner.from_cfg(cfg)
+    assert 'ExactResumeHook' in [type(hook).__name__ for hook in runner.hooks], 'of the runtime that every config inherits'
     runner.train()
     return {name: value.clone() for name, value in runner.model.state_dict().items()}
 
