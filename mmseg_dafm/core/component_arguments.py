@@ -11,11 +11,12 @@ from mmengine.registry import Registry
 from mmseg_dafm.core.config_file import nearest
 
 # Dicts with a `type` that are not built from the registries, or whose builder adds or takes away arguments.
-NOT_BUILT = ('norm_cfg', 'conv_cfg', 'act_cfg', 'init_cfg', 'upsample_cfg', 'optimizer', 'paramwise_cfg', 'dist_cfg', 'sampler')
+NOT_BUILT = ('norm_cfg', 'conv_cfg', 'act_cfg', 'init_cfg', 'upsample_cfg', 'paramwise_cfg', 'dist_cfg', 'sampler')
 PARTS = ('model', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'val_evaluator', 'test_evaluator', 'default_hooks',
-         'custom_hooks', 'train_cfg', 'val_cfg', 'test_cfg', 'tta_model', 'train_pipeline', 'test_pipeline')  # fmt: skip
-# Taken by the builders themselves: of hooks, of scopes, of inherited configs.
-BUILDERS = {'type', 'priority', '_scope_', '_delete_', 'by_epoch'}
+         'custom_hooks', 'train_cfg', 'val_cfg', 'test_cfg', 'tta_model', 'train_pipeline', 'test_pipeline',
+         'optim_wrapper', 'param_scheduler')  # fmt: skip
+# Taken by the builders themselves: of hooks, of scopes, of inherited configs, of optimizers and schedules.
+BUILDERS = {'type', 'priority', '_scope_', '_delete_', 'by_epoch', 'constructor', 'paramwise_cfg', 'convert_to_iter_based'}
 
 
 def check_arguments(cfg: Mapping[str, Any]) -> None:

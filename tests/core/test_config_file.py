@@ -99,6 +99,9 @@ def test_a_checkpoints_own_config_takes_options_too():
         ('train_dataloader.dataset.lenght', "ToyDriveDataset takes no argument 'lenght'. Did you mean 'length'?"),
         ('val_evaluator.sorce', "DomainIoUMetric takes no argument 'sorce'. Did you mean 'source'?"),
         ('default_hooks.logger.intervall', "LoggerHook takes no argument 'intervall'. Did you mean 'interval'?"),
+        ('optim_wrapper.optimizer.weight_decy', "AdamW takes no argument 'weight_decy'. Did you mean 'weight_decay'?"),
+        ('optim_wrapper.clip_gard', "OptimWrapper takes no argument 'clip_gard'. Did you mean 'clip_grad'?"),
+        ('param_scheduler.1.eta_mn', "PolyLR takes no argument 'eta_mn'. Did you mean 'eta_min'?"),
         ('train_pipeline.3.probe', "RandomFlip takes no argument 'probe'. Did you mean 'prob'?"),
     ],
 )

@@ -1,6 +1,9 @@
 """A resumed run equals an uninterrupted one to the bit: augmentation, dropout, data order, with and without workers."""
 
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +86,7 @@ def quickstart(work_dir, iterations, workers, **options):
         }
     )  # fmt: skip
     runner = Runner.from_cfg(cfg)
+    assert 'ExactResumeHook' in [type(hook).__name__ for hook in runner.hooks], 'of the runtime that every config inherits'
     runner.train()
     return {name: value.clone() for name, value in runner.model.state_dict().items()}
 
@@ -96,3 +100,30 @@ def test_the_quickstart_resumed_at_half_way_is_the_uninterrupted_run_to_the_bit(
     resumed = quickstart(tmp_path / 'parts', 4, workers, resume=True)
     assert [name for name in whole if not torch.equal(whole[name], resumed[name])] == []
     assert any(not torch.equal(whole[name], half[name]) for name in whole), 'the second half changed something'
+
+
+@pytest.mark.slow
+def test_two_ranks_go_on_as_if_they_had_not_stopped(tmp_path):
+    options = ['train_cfg.val_begin=9', 'default_hooks.checkpoint.interval=2', 'default_hooks.checkpoint.max_keep_ckpts=9']
+
+    def train(folder, iterations, *more):
+        command = [
+            sys.executable,
+            '-m',
+            'torch.distributed.run',
+            '--standalone',
+            '--nproc-per-node',
+            '2',
+            ROOT / 'tools/train.py',
+        ]
+        command += [CONFIG, '--launcher', 'pytorch', '--work-dir', tmp_path / folder, *more, '--cfg-options', *options]
+        command += [f'train_cfg.max_iters={iterations}']
+        environment = os.environ | {'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1'}
+        done = subprocess.run([*map(str, command)], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return torch.load(tmp_path / folder / f'iter_{iterations}.pth', weights_only=False)['state_dict']
+
+    whole = train('whole', 4)
+    train('parts', 2)
+    resumed = train('parts', 4, '--resume')
+    assert [name for name in whole if not torch.equal(whole[name], resumed[name])] == []

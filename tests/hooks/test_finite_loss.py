@@ -24,6 +24,7 @@ def runner_of(folder: Path, **options) -> Runner:
 
 def test_a_rate_far_too_high_stops_the_training_and_names_loss_iteration_and_images(tmp_path):
     runner = runner_of(tmp_path, **{'optim_wrapper.optimizer.lr': 1e30, 'train_cfg.max_iters': 12})
+    assert 'FiniteLossHook' in [type(hook).__name__ for hook in runner.hooks], 'of the runtime that every config inherits'
     with pytest.raises(ValueError, match=r'loss=nan in iteration \d+, rank 0 .*images/\d\.png, .*images/\d\.png') as caught:
         runner.train()
     assert 'Lower the learning rate' in str(caught.value)
