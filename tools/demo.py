@@ -19,6 +19,7 @@ import mmseg_dafm  # noqa: F401 (registers the components for configs without cu
 from mmseg_dafm.analysis.domain_explorer import IMAGE_SUFFIXES
 from mmseg_dafm.analysis.overlay import paint_labels
 from mmseg_dafm.files import replacing
+from mmseg_dafm.image_files import visible
 
 VIDEO_SUFFIXES = {'.mp4', '.avi', '.mov', '.mkv', '.webm'}
 
@@ -87,7 +88,7 @@ def main() -> None:
     for path in (source, Path(args.config), Path(args.checkpoint)):
         if not path.exists():
             raise SystemExit(f'error: {path} does not exist')
-    paths = sorted(source.iterdir()) if source.is_dir() else [source]
+    paths = visible(source.iterdir(), source) if source.is_dir() else [source]
     images = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
     if not images and source.suffix.lower() not in VIDEO_SUFFIXES:
         raise SystemExit(f'error: {source} is neither an image, a video nor a folder of images')

@@ -14,6 +14,7 @@ from matplotlib import pyplot as plt  # noqa: E402
 from mmseg_dafm.datasets.checks import check_label_ids  # noqa: E402
 from mmseg_dafm.datasets.nineteen_classes import CLASSES  # noqa: E402
 from mmseg_dafm.files import replacing  # noqa: E402
+from mmseg_dafm.image_files import visible  # noqa: E402
 from mmseg_dafm.synthesis.control_image import control_image  # noqa: E402
 from mmseg_dafm.synthesis.layouts import Layout, read_labels  # noqa: E402
 from mmseg_dafm.synthesis.manifest import read_manifest  # noqa: E402
@@ -26,7 +27,7 @@ CELL_WIDTH = 480
 def domains_of(out: Path) -> dict[str, str]:
     """Domain -> words for its column, of the folders below ``out`` that have a manifest."""
     found = {}
-    for folder in sorted(path for path in out.iterdir() if path.is_dir()):
+    for folder in (path for path in visible(out.iterdir(), out) if path.is_dir()):
         manifest = read_manifest(folder)
         if manifest is not None:
             found[folder.name] = str(manifest.get('scene') or 'imported')
