@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from mmengine.config import Config, ConfigDict
 
+from mmseg_dafm.datasets.config_check import check_data_sets
 from mmseg_dafm.models.adapters.config_check import check_adapter_config
 from mmseg_dafm.models.domain.embedding_file import embed_command
 from mmseg_dafm.optim.schedule_check import check_rates
@@ -25,11 +26,11 @@ class Missing(NamedTuple):
 
 
 def check_config(cfg: Config, dataloaders: Sequence[str] = DATALOADERS) -> None:
-    """Raise if `missing_files` finds anything, or `check_adapter_config` or `check_rates` for a config that is to train.
+    """Raise if `missing_files` or `check_data_sets` finds anything, or a check of configs that are to train does.
 
     Raises:
         FileNotFoundError: With one line per missing file or folder.
-        ValueError: As `check_adapter_config` and `check_rates`.
+        ValueError: As `check_adapter_config`, `check_rates` and `check_data_sets`.
     """
     if 'train_dataloader' in dataloaders:
         check_adapter_config(cfg)
@@ -37,6 +38,7 @@ def check_config(cfg: Config, dataloaders: Sequence[str] = DATALOADERS) -> None:
     problems = list(missing_files(cfg, dataloaders))
     if problems:
         raise FileNotFoundError('\n'.join(map(str, problems)))
+    check_data_sets(cfg, dataloaders)
 
 
 def missing_files(cfg: Config, dataloaders: Sequence[str] = DATALOADERS) -> Iterator[Missing]:

@@ -2,8 +2,12 @@
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 from mmseg.registry import DATASETS, TRANSFORMS
 from tiny_sets import LOAD, build, ids, picture, write
+
+from mmseg_dafm.config_check import check_config
+from mmseg_dafm.datasets.config_check import check_batches, check_data_sets
 
 CITYSCAPES = ('leftImg8bit/train/aa/aa_{}_leftImg8bit.png', 'gtFine/train/aa/aa_{}_gtFine_labelTrainIds.png')
 PREFIX = dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train')
@@ -77,7 +81,8 @@ def test_ignored_ids_pass_and_the_label_stays():
     with pytest.raises(ValueError, match=r'\[2\]'):
         check(dict(results, gt_seg_map=label % 5))
     with pytest.raises(ValueError, match='put LoadAnnotations first'):
-        check(dict(img_path='y.png'))
+        check(dict(img_path='y.png', seg_map_path='l.png'))
+    assert check(dict(img_path='y.png')) == dict(img_path='y.png')
     with pytest.raises(ValueError, match='num_classes must be a positive integer'):
         TRANSFORMS.build(dict(type='CheckLabels', num_classes=0))
 
@@ -133,3 +138,89 @@ def test_a_list_that_names_no_image_is_named(cityscapes):
     (cityscapes / 'list.txt').write_text('aa/aa_0\naa/aa_1.png\n')
     with pytest.raises(ValueError, match=r"ann_file=.*list\.txt lists 1 of 2 images that do not exist, .*'_leftImg8bit\.png'"):
         build(type='TaggedCityscapesDataset', data_root=str(cityscapes), data_prefix=PREFIX, ann_file='list.txt')
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A user's own folder in mmseg's plain data set, and the config that tests it."""
+    for i in range(4):
+        write(tmp_path / f'i/{i}.png', picture())
+        write(tmp_path / f'l/{i}.png', ids(4))
+    dataset = dict(
+        type='BaseSegDataset',
+        data_root=str(tmp_path),
+        img_suffix='.png',
+        data_prefix=dict(img_path='i', seg_map_path='l'),
+        metainfo=dict(classes=tuple('abcd')),
+        pipeline=LOAD,
+    )
+    repeated = dict(type='RepeatDataset', times=2, dataset=dataset)
+    return Config(
+        dict(train_dataloader=dict(batch_size=2, dataset=repeated), test_dataloader=dict(batch_size=2, dataset=dataset))
+    )
+
+
+SPOILS = {
+    'missing label': (lambda root, data: (root / 'l/3.png').unlink(), r'1 of 4 images have no label file, .*l/3\.png'),
+    'suffix': (lambda root, data: data.update(seg_map_suffix='_id.png'), r"4 of 4 .* seg_map_suffix='_id\.png'"),
+    'colours': (lambda root, data: write(root / 'l/0.png', picture()), r'l/0\.png has shape \(12, 20, 3\), expected one channel'),
+    'ids': (lambda root, data: write(root / 'l/2.png', ids(7)), r'l/2\.png holds the ids \[4, 5, 6\], expected 0 to 3'),
+    '16 bits': (lambda root, data: write(root / 'l/0.png', np.full((12, 20), 256, np.uint16)), r'l/0\.png holds the ids \[256\]'),
+    'no image': (lambda root, data: data.update(img_suffix='.bmp'), r'no image was found in .*/i: '),
+    'blank line': (lambda root, data: write_list(root, data, '0\n\n1\n'), r'ann_file=.*list\.txt lists 1 of 3 images'),
+    'no list': (lambda root, data: data.update(ann_file='absent.txt'), r'absent\.txt'),
+}
+
+
+def write_list(root, data, text):
+    (root / 'list.txt').write_text(text)
+    data.update(ann_file='list.txt')
+
+
+@pytest.mark.parametrize('kind', SPOILS)
+@pytest.mark.parametrize('key', ['train_dataloader', 'test_dataloader'])
+def test_a_users_set_is_checked_before_the_run(own, tmp_path, kind, key):
+    check_config(own, ['train_dataloader', 'test_dataloader'][key == 'test_dataloader' :])
+    spoil, message = SPOILS[kind]
+    data = own[key].dataset
+    spoil(tmp_path, data.get('dataset') or data)
+    with pytest.raises(ValueError, match=message):
+        check_data_sets(own, [key])
+
+
+def test_our_sets_speak_in_one_sentence_through_every_wrapper(gtav):
+    (gtav / 'labels/5_labelTrainIds.png').unlink()
+    gta = dict(type='GTAVDataset', data_root=str(gtav), pipeline=LOAD)
+    cfg = Config(dict(train_dataloader=dict(dataset=dict(type='ConcatDataset', datasets=[gta]))))
+    with pytest.raises(ValueError, match=r'^train_dataloader: GTAVDataset: 1 of 6 images have no label file'):
+        check_data_sets(cfg, ['train_dataloader'])
+
+
+def test_images_of_several_sizes_in_a_batch_are_told_at_the_start(own, tmp_path):
+    test, data = ['test_dataloader'], own.test_dataloader
+    check_data_sets(own, test)
+    write(tmp_path / 'i/3.png', picture(18, 22))
+    write(tmp_path / 'l/3.png', ids(4, 18, 22))
+    message = (
+        r'^test_dataloader\.batch_size=2: .*i/2\.png \(12 x 20\) and .*i/3\.png \(18 x 22\) .* set test_dataloader\.batch_size=1'
+    )
+    with pytest.raises(ValueError, match=message):
+        check_data_sets(own, test)
+    # training crops, and batches of one image, take any sizes
+    check_data_sets(own, ['train_dataloader'])
+    data.batch_size = 1
+    check_data_sets(own, test)
+    # sizes that come in batches of their own are no problem, unless processes take turns
+    data.batch_size = 2
+    write(tmp_path / 'i/2.png', picture(18, 22))
+    write(tmp_path / 'l/2.png', ids(4, 18, 22))
+    check_data_sets(own, test)
+    with pytest.raises(ValueError, match='come into one batch'):
+        check_batches(DATASETS.build(data.dataset), 2, 'test_dataloader', world=2)
+    # the pipeline makes them equal
+    data.batch_size = 4
+    data.dataset.pipeline = [LOAD[0], dict(type='Resize', scale=(16, 16), keep_ratio=False), *LOAD[1:]]
+    check_data_sets(own, test)
+    data.dataset.pipeline[1].keep_ratio = True
+    with pytest.raises(ValueError, match='come into one batch'):
+        check_data_sets(own, test)
