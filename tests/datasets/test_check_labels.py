@@ -224,3 +224,9 @@ def test_images_of_several_sizes_in_a_batch_are_told_at_the_start(own, tmp_path)
     data.dataset.pipeline[1].keep_ratio = True
     with pytest.raises(ValueError, match='come into one batch'):
         check_data_sets(own, test)
+
+
+def test_images_of_one_row_keep_their_label(gtav):
+    write(gtav / 'images/0.png', picture(1, 20))
+    write(gtav / 'labels/0_labelTrainIds.png', ids(19, 1, 20))
+    assert build(type='GTAVDataset', data_root=str(gtav))[0]['data_samples'].gt_sem_seg.shape == (1, 20)

@@ -16,7 +16,7 @@ class CheckLabels(BaseTransform):
 
     Our data sets put it there themselves (:class:`mmseg_dafm.datasets.DomainTagged`); any other
     :class:`mmseg.datasets.BaseSegDataset` needs the line ``dict(type='CheckLabels', num_classes=N)`` in its pipeline. It costs
-    one pass over the label, and changes nothing.
+    one pass over the label, and changes none of its values.
 
     A size is compared with that of the image as it was loaded, so a ``Resize`` may stand before ``LoadAnnotations``, as in
     mmseg's test pipelines. mmseg loads labels as 8-bit images; ids above 255 are caught in the files that are read when a data
@@ -53,8 +53,12 @@ class CheckLabels(BaseTransform):
         if 'gt_seg_map' not in results:
             raise ValueError(f'{self.data_set}: no label is loaded for {results.get("img_path")}: put LoadAnnotations first.')
         label, path = results['gt_seg_map'], results.get('seg_map_path', 'of an unknown file')
+        size = results.get('ori_shape')
+        if size and label.ndim < 2 and 1 in size and label.size == size[0] * size[1]:
+            # LoadAnnotations squeezes images of one row or column
+            label = results['gt_seg_map'] = label.reshape(size)
         check_one_channel(label, path, self.data_set)
-        if size := results.get('ori_shape'):
+        if size:
             check_size(label, *size, path, results.get('img_path', 'of an unknown file'), self.data_set, **self.advice)
         label_map, first = results.get('label_map'), int(bool(results.get('reduce_zero_label')))
         check_ids(
