@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from mmengine.config import Config, ConfigDict
 
 from mmseg_dafm.core.component_arguments import check_arguments
+from mmseg_dafm.datasets.config_check import check_data_sets
 from mmseg_dafm.models.adapters.config_check import check_adapter_config
 from mmseg_dafm.models.domain.embedding_file import embed_command
 from mmseg_dafm.optim.schedule_check import check_rates
@@ -31,13 +32,14 @@ def check_config(cfg: Config, dataloaders: Sequence[str] = DATALOADERS) -> None:
 
     Raises:
         FileNotFoundError: With one line per missing package, file or folder.
-        ValueError: As the checks of `refusals`.
+        ValueError: As the checks of `refusals` and `check_data_sets`.
     """
     for check in refusals(dataloaders):
         check(cfg)
     problems = [*missing_packages(cfg), *missing_files(cfg, dataloaders)]
     if problems:
         raise FileNotFoundError('\n'.join(map(str, problems)))
+    check_data_sets(cfg, dataloaders)
 
 
 def refusals(dataloaders: Sequence[str] = DATALOADERS) -> list[Callable[[Config], None]]:

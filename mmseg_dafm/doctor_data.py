@@ -7,7 +7,7 @@ import numpy as np
 
 from mmseg_dafm.doctor_checks import Check
 from mmseg_dafm.doctor_layouts import DATA_LAYOUTS, Layout
-from mmseg_dafm.image_files import decoded
+from mmseg_dafm.image_files import decoded, split_lines, visible
 
 SAMPLES = 10
 
@@ -90,11 +90,11 @@ def listed_images(folder: Path, layout: Layout) -> list[Path]:
     """The images of a split: those that its list names, whether they are there or not; without a list, those of the folder."""
     image_dir = folder / layout.images
     if layout.names is None:
-        return sorted(image_dir.glob(layout.files))
+        return visible(image_dir.glob(layout.files), image_dir)
     if not (folder / layout.names).is_file():
         return []
     ending = layout.suffixes[0]
-    lines = (folder / layout.names).read_text(encoding='utf-8').split()
+    lines = split_lines((folder / layout.names).read_bytes())
     return [image_dir / (line.removeprefix(f'{layout.images}/').removesuffix(ending) + ending) for line in lines]
 
 

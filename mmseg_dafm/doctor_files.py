@@ -56,7 +56,7 @@ def check_config_files(path: str) -> Iterator[Check]:
         return
     # the doctor's own import of the package registers nothing
     from mmseg_dafm import datasets, evaluation, hooks, models, optim  # noqa: F401
-    from mmseg_dafm.config_check import missing_files, missing_packages, refusals
+    from mmseg_dafm.config_check import check_data_sets, missing_files, missing_packages, refusals
     from mmseg_dafm.core.config_file import load_config
 
     try:
@@ -68,7 +68,8 @@ def check_config_files(path: str) -> Iterator[Check]:
     for problem in problems:
         yield Check(name, problem.what, '', False, fix=problem.fix)
     refused = []
-    for check in refusals():
+    # the data sets can be looked at once their files are there
+    for check in (*refusals(), *(() if problems else (check_data_sets,))):
         try:
             check(cfg)
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""Whether image files are whole: decoding that names the file, and a quick look at the end of a PNG."""
+"""Image files: which of a folder's files are images, and whether they are whole."""
 
 import os
 from collections.abc import Iterable
@@ -8,6 +8,24 @@ from PIL import Image
 
 # What every whole PNG file ends with; OpenCV reads half a file without complaint and fills the rest with black.
 PNG_END = b'IEND\xaeB`\x82'
+
+
+def visible(paths: Iterable[Path], root: Path) -> list[Path]:
+    """Leave out hidden files and the files of hidden folders, and sort the others.
+
+    A Mac writes a ``._NAME.png`` of a few bytes beside each ``NAME.png`` on disks of other systems.
+
+    Args:
+        paths: files below ``root``.
+        root: the folder that was searched; its own name may begin with a dot.
+    """
+    return sorted(path for path in paths if not any(part.startswith('.') for part in path.relative_to(root).parts))
+
+
+def split_lines(content: bytes) -> list[str]:
+    """The names in a list of images: without blank lines and a byte order mark, and with ``/`` between folders."""
+    lines = [line.strip().replace('\\', '/') for line in content.decode('utf-8-sig').splitlines()]
+    return [line for line in lines if line]
 
 
 def decoded(path: str | os.PathLike) -> Image.Image:

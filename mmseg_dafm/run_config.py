@@ -197,7 +197,6 @@ def enable_drawing(cfg: Config, show: bool, show_dir: str | None, wait_time: flo
 
 
 def write_predictions(cfg: Config, folder: str) -> None:
-    """Add an evaluator that writes each predicted label map to `folder` as a PNG, whatever the other evaluators do."""
+    """Add an evaluator that writes each predicted label map below `folder` as a PNG, whatever the other evaluators do."""
     evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
-    # With format_only, mmseg's metric saves what it is shown and computes nothing.
-    cfg.test_evaluator = [*evaluators, ConfigDict(type='IoUMetric', format_only=True, output_dir=folder)]
+    cfg.test_evaluator = [*evaluators, ConfigDict(type='DomainIoUMetric', format_only=True, output_dir=folder)]

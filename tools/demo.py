@@ -29,6 +29,7 @@ from mmseg_dafm.core.checkpoint import TrustCheckpoint, load_weights, read_check
 from mmseg_dafm.core.config_file import load_config, stored_config
 from mmseg_dafm.core.tool_errors import one_sentence
 from mmseg_dafm.files import replacing, writable_folder
+from mmseg_dafm.image_files import visible
 
 VIDEO_SUFFIXES = {'.mp4', '.avi', '.mov', '.mkv', '.webm'}
 
@@ -99,7 +100,7 @@ def main() -> None:
     for path in (source, Path(args.checkpoint)):
         if not path.exists():
             raise SystemExit(f'error: {path} does not exist')
-    paths = sorted(source.iterdir()) if source.is_dir() else [source]
+    paths = visible(source.iterdir(), source) if source.is_dir() else [source]
     images = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
     if not images and source.suffix.lower() not in VIDEO_SUFFIXES:
         raise SystemExit(f'error: {source} is neither an image, a video nor a folder of images')

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from mmseg_dafm.files import replacing
+from mmseg_dafm.image_files import visible
 
 IMAGE_SUFFIXES = {'.png', '.jpg', '.jpeg', '.bmp', '.webp'}
 MAX_SIDE = 320
@@ -32,7 +33,7 @@ def find_images(folder: str | os.PathLike) -> list[tuple[str, Path]]:
         FileNotFoundError: If the folder is missing or holds no image.
     """
     folder = Path(folder).expanduser()
-    found = sorted(path for path in folder.rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES)
+    found = [path for path in visible(folder.rglob('*'), folder) if path.suffix.lower() in IMAGE_SUFFIXES]
     if not found:
         raise FileNotFoundError(f'{folder} holds no images ({", ".join(sorted(IMAGE_SUFFIXES))})')
     depth = len(folder.parts)

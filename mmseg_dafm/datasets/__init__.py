@@ -18,11 +18,12 @@ from mmseg_dafm.datasets.real_synthetic_mix import RealSyntheticMix
 from mmseg_dafm.datasets.street_six import StreetSixDataset
 from mmseg_dafm.datasets.synthia import SYNTHIADataset
 from mmseg_dafm.datasets.toydrive import ToyDriveDataset
-from mmseg_dafm.datasets.transforms import Corrupt, DomainResize, KeepDomainImage, PackDomainInputs
+from mmseg_dafm.datasets.transforms import CheckLabels, Corrupt, DomainResize, KeepDomainImage, PackDomainInputs
 
 __all__ = [
     'ACDCDataset',
     'CamVidDataset',
+    'CheckLabels',
     'Corrupt',
     'DomainConcatDataset',
     'DomainResize',

@@ -26,7 +26,7 @@ class ACDCDataset(DomainTagged, CityscapesDataset):
             ``test_mode=True`` and a pipeline without ``LoadAnnotations``.
         conditions: which of ``'fog'``, ``'night'``, ``'rain'`` and ``'snow'`` are taken.
         domain: one name for all images instead of their conditions.
-        **kwargs: ``check_ids`` and the arguments of :class:`mmseg.datasets.CityscapesDataset`.
+        **kwargs: ``check_ids``, ``drop_unlabelled`` and the arguments of :class:`mmseg.datasets.CityscapesDataset`.
 
     Raises:
         ValueError: split or condition is unknown, a folder is missing, or the test split is used for training.

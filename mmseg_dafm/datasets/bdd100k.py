@@ -6,7 +6,7 @@ from mmseg.datasets import CityscapesDataset
 from mmseg.registry import DATASETS
 
 from mmseg_dafm.datasets.checks import check_split
-from mmseg_dafm.datasets.unlabelled import LabelsRequired
+from mmseg_dafm.datasets.domain_tagged import DomainTagged
 
 SPLITS = ('train', 'val')
 # image folder, label folder, suffix of the labels: today's download, and the one of 2018
@@ -17,7 +17,7 @@ LAYOUTS = (
 
 
 @DATASETS.register_module()
-class TaggedBDD100KDataset(LabelsRequired, CityscapesDataset):
+class TaggedBDD100KDataset(DomainTagged, CityscapesDataset):
     """BDD100K in the 19 classes of Cityscapes, 7,000 images to train and 1,000 to validate, 1280 x 720.
 
     Layout: ``images/10k/<split>/*.jpg`` and ``labels/sem_seg/masks/<split>/*.png`` ("10K Images" and "Segmentation" of the

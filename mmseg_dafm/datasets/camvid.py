@@ -14,7 +14,7 @@ class CamVidDataset(SequenceFolderDataset):
     as ``ann_file='splits/train.txt'``; they mix day and dusk, and ``sequences`` narrows them down.
 
     Args:
-        **kwargs: ``sequences``, ``domain``, ``check_ids`` and the arguments of
+        **kwargs: ``sequences``, ``domain``, ``check_ids``, ``drop_unlabelled`` and the arguments of
             :class:`mmseg.datasets.BaseSegDataset`.
 
     Source: Brostow, Fauqueur, Cipolla, "Semantic object classes in video", PRL 2009; labels in the eleven classes of

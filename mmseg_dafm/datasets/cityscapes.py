@@ -14,10 +14,15 @@ class TaggedCityscapesDataset(DomainTagged, CityscapesDataset):
 
     Args:
         domain: name of the domain.
-        **kwargs: ``check_ids`` and the arguments of :class:`mmseg.datasets.CityscapesDataset`.
+        **kwargs: ``check_ids``, ``drop_unlabelled`` and the arguments of :class:`mmseg.datasets.CityscapesDataset`.
     """
 
     LAYOUT = 'leftImg8bit/<split>/<city>/*_leftImg8bit.png and gtFine/<split>/<city>/*_gtFine_labelTrainIds.png'
 
     def __init__(self, domain: str | None = 'cityscapes', **kwargs) -> None:
         super().__init__(domain=domain, **kwargs)
+
+    @property
+    def remedy(self) -> str:
+        """How the labels are made."""
+        return 'make the labels from *_labelIds.png with python tools/dataset_converters/cityscapes.py ROOT'

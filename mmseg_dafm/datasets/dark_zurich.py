@@ -4,13 +4,13 @@ from mmseg.datasets import DarkZurichDataset
 from mmseg.registry import DATASETS
 
 from mmseg_dafm.datasets.checks import check_split
-from mmseg_dafm.datasets.unlabelled import LabelsRequired
+from mmseg_dafm.datasets.domain_tagged import DomainTagged
 
 SPLITS = ('val', 'test')
 
 
 @DATASETS.register_module()
-class TaggedDarkZurichDataset(LabelsRequired, DarkZurichDataset):
+class TaggedDarkZurichDataset(DomainTagged, DarkZurichDataset):
     """Dark Zurich by night in the 19 classes of Cityscapes, 50 images to validate and 151 to test, 1920 x 1080.
 
     Layout: ``rgb_anon/<split>/night/<sequence>/*_rgb_anon.png`` and ``gt/<split>/night/<sequence>/*_gt_labelTrainIds.png``, as

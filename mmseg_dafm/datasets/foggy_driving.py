@@ -7,7 +7,7 @@ from mmseg.datasets import CityscapesDataset
 from mmseg.registry import DATASETS
 
 from mmseg_dafm.datasets.checks import check_folder, check_split
-from mmseg_dafm.datasets.unlabelled import LabelsRequired
+from mmseg_dafm.datasets.domain_tagged import DomainTagged
 
 # split -> kind of its labels
 SPLITS = {'test': 'gtFine', 'test_extra': 'gtCoarse'}
@@ -15,7 +15,7 @@ IMAGE_SUFFIX = '_leftImg8bit.png'
 
 
 @DATASETS.register_module()
-class FoggyDrivingDataset(LabelsRequired, CityscapesDataset):
+class FoggyDrivingDataset(DomainTagged, CityscapesDataset):
     """Foggy Driving in the 19 classes of Cityscapes, 101 images of many sizes: 33 labelled finely, 68 coarsely.
 
     Layout: ``leftImg8bit/<split>/<record>/*_leftImg8bit.png``, ``gtFine/test/<record>/*_gtFine_labelTrainIds.png`` and
@@ -60,4 +60,4 @@ class FoggyDrivingDataset(LabelsRequired, CityscapesDataset):
                     name = osp.relpath(info['img_path'], root).removesuffix(IMAGE_SUFFIX) + f'_{kind}_labelTrainIds.png'
                     info['seg_map_path'] = osp.join(self.data_prefix['seg_map_path'], kind, name)
                     chosen.append(info)
-        return super().select(chosen)
+        return chosen

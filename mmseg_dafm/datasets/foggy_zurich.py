@@ -7,14 +7,15 @@ from mmseg.datasets import CityscapesDataset
 from mmseg.registry import DATASETS
 
 from mmseg_dafm.datasets.checks import check_split
-from mmseg_dafm.datasets.unlabelled import LabelsRequired
+from mmseg_dafm.datasets.domain_tagged import DomainTagged
+from mmseg_dafm.image_files import split_lines
 
 SPLITS = ('testv1', 'testv2', 'light', 'medium')
 UNLABELLED = ('light', 'medium')
 
 
 @DATASETS.register_module()
-class FoggyZurichDataset(LabelsRequired, CityscapesDataset):
+class FoggyZurichDataset(DomainTagged, CityscapesDataset):
     """Foggy Zurich in the 19 classes of Cityscapes, 3,808 images of 1920 x 1080, 40 of them labelled.
 
     Layout: ``RGB/<sequence>/*.png``, ``gt_labelTrainIds/<sequence>/*.png`` and the lists of splits,
@@ -64,7 +65,7 @@ class FoggyZurichDataset(LabelsRequired, CityscapesDataset):
                 f'FoggyZurichDataset: the list of images {self.list_file} does not exist (expected layout: {self.LAYOUT}); '
                 'unpack lists_file_names of the release there.'
             )
-        lines = fileio.get_text(self.list_file, backend_args=self.backend_args).split()
+        lines = split_lines(fileio.get(self.list_file, backend_args=self.backend_args))
         root = self.data_prefix['img_path']
         found = {info['img_path']: info for info in data_list}
         wanted = [osp.join(root, line.removeprefix('RGB/')) for line in lines]
@@ -74,4 +75,4 @@ class FoggyZurichDataset(LabelsRequired, CityscapesDataset):
                 f'FoggyZurichDataset: {len(missing)} of the {len(wanted)} images in {self.list_file} do not exist, the first is '
                 f'{missing[0]}; complete the images in {root}.'
             )
-        return super().select([found[path] for path in wanted])
+        return [found[path] for path in wanted]

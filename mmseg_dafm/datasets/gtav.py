@@ -3,11 +3,11 @@
 from mmseg.datasets import CityscapesDataset
 from mmseg.registry import DATASETS
 
-from mmseg_dafm.datasets.unlabelled import LabelsRequired
+from mmseg_dafm.datasets.domain_tagged import DomainTagged
 
 
 @DATASETS.register_module()
-class GTAVDataset(LabelsRequired, CityscapesDataset):
+class GTAVDataset(DomainTagged, CityscapesDataset):
     """GTAV in the 19 classes of Cityscapes, all 24,966 images of about 1914 x 1052.
 
     Layout: ``images/00001.png`` and ``labels/00001_labelTrainIds.png``. The release has ``labels/00001.png`` with Cityscapes'

@@ -1,21 +1,32 @@
-"""Write label files in other ids, and images and labels at half the size: restartable, one thread per job."""
+"""Write label files in other ids, and images and labels at half the size: restartable, one thread per job.
+
+Each file that is written carries a stamp: a checksum of the label that it was made from, and of the table of ids. A run takes a
+file that is there as done only if it is whole and its stamp is right, or its pixels are what would be written. So labels of
+another release, another table or another tool, and files that were cut off, are written again.
+"""
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
 import cv2
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from mmseg_dafm.files import replacing
-from mmseg_dafm.image_files import decoded
+from mmseg_dafm.image_files import decoded, is_whole_png, visible
 from mmseg_dafm.progress import track
 
 JPEG_QUALITY = 95
+JPEG_END = b'\xff\xd9'
+# key of the stamp among the texts of a PNG
+STAMP = 'made from'
 # reads a label file as (H, W) ids
 Reader = Callable[[Path], np.ndarray]
 
@@ -34,6 +45,10 @@ class LabelJob(NamedTuple):
     label: Path
     target: Path
     half_image: Path | None = None
+
+
+class WrongReleaseError(ValueError):
+    """A label holds ids that its release does not have."""
 
 
 class LeftOut(NamedTuple):
@@ -79,43 +94,115 @@ def read_first_channel(path: Path) -> np.ndarray:
     return label[..., 2]
 
 
-def convert(job: LabelJob, table: np.ndarray, read: Reader = read_ids) -> LeftOut | None:
-    """Write one label with the ids ``table[id]``, unless it is there.
+def convert(
+    job: LabelJob, table: np.ndarray, read: Reader = read_ids, wrote: Callable[[Path], None] | None = None
+) -> LeftOut | None:
+    """Write one label with the ids ``table[id]``, unless it is there, whole and right.
 
     Args:
         job: which files.
         table: new id of each old id, uint8.
         read: reads a label file as (H, W) ids.
+        wrote: takes the path of each file that is written.
 
     Returns:
-        Why the label was left out, or None.
+        Why the label was left out, or None. A target that is there nevertheless is removed where the label is not of its
+        image's size, or the target is no label of this image.
 
     Raises:
-        ValueError: the label or its image is damaged, the label is no image of ids, or it holds an id that the table does not
-            have.
+        WrongReleaseError: the label holds an id that the table does not have.
+        ValueError: the label or its image is damaged, or the label is no image of ids.
     """
-    if job.target.is_file() and (job.half_image is None or job.half_image.is_file()):
-        return None
+    written = wrote or (lambda path: None)
     if not job.label.is_file():
-        return LeftOut(f'{job.label} does not exist')
+        return _without_release(job, table)
+    stamp = f'{crc32(job.label.read_bytes()):08x} {crc32(table.tobytes()):08x}'
+    if _is_done(job, stamp):
+        return None
     ids = read(job.label)
     with Image.open(job.image) as image:
         width, height = image.size
     if ids.shape != (height, width):
-        return LeftOut(f'{job.label} is {ids.shape[1]} x {ids.shape[0]} and its image {width} x {height}', of_other_size=True)
+        removed = ', and the label that was written of it is removed' if job.target.is_file() else ''
+        job.target.unlink(missing_ok=True)
+        reason = f'{job.label} is {ids.shape[1]} x {ids.shape[0]} and its image {width} x {height}{removed}'
+        return LeftOut(reason, of_other_size=True)
     if ids.max(initial=0) >= len(table):
-        raise ValueError(f'{job.label} holds the id {ids.max()}, expected 0 to {len(table) - 1}: is it of another release?')
+        raise WrongReleaseError(
+            f'{job.label} holds the id {ids.max()}, expected 0 to {len(table) - 1}: is it of another release?'
+        )
     new = Image.fromarray(table[ids])
     if job.half_image is not None:
         half = width // 2, height // 2
         new = new.resize(half, Image.Resampling.NEAREST)
-        image = decoded(job.image).convert('RGB').resize(half, Image.Resampling.BICUBIC)
-        with replacing(job.half_image) as path:
-            image.save(path, quality=JPEG_QUALITY)
-    # last, because it tells a restart that the job is done
-    with replacing(job.target) as path:
-        new.save(path)
+        if not _is_half_image(job):
+            image = decoded(job.image).convert('RGB').resize(half, Image.Resampling.BICUBIC)
+            with replacing(job.half_image) as path:
+                image.save(path, quality=JPEG_QUALITY, comment=_image_stamp(job.image))
+            written(job.half_image)
+    if not _holds(job.target, np.asarray(new)):
+        text = PngInfo()
+        text.add_text(STAMP, stamp)
+        with replacing(job.target) as path:
+            new.save(path, pnginfo=text)
+        written(job.target)
     return None
+
+
+def _is_done(job: LabelJob, stamp: str) -> bool:
+    """Whether the target is whole and was made from this label with this table, and so is the image at half the size."""
+    if not is_whole_png(job.target) or not (job.half_image is None or _is_half_image(job)):
+        return False
+    try:
+        with Image.open(job.target) as image:
+            return image.info.get(STAMP) == stamp
+    except (OSError, SyntaxError, ValueError):
+        return False
+
+
+def _image_stamp(image: Path) -> bytes:
+    # the size of the file, because a checksum would read all photos of a data set at each start
+    return f'{STAMP} {image.name}, {image.stat().st_size} bytes'.encode()
+
+
+def _is_half_image(job: LabelJob) -> bool:
+    """Whether the image at half the size is whole and was made from this image."""
+    path = job.half_image
+    if not path.is_file() or path.stat().st_size == 0:
+        return False
+    try:
+        with Image.open(path) as image, path.open('rb') as file:
+            file.seek(-len(JPEG_END), os.SEEK_END)
+            return image.info.get('comment') == _image_stamp(job.image) and file.read() == JPEG_END
+    except (OSError, SyntaxError, ValueError):
+        return False
+
+
+def _holds(target: Path, expected: np.ndarray) -> bool:
+    """Whether a file, of whatever tool, can be read and has these pixels."""
+    if not target.is_file():
+        return False
+    try:
+        return np.array_equal(np.asarray(decoded(target)), expected)
+    except ValueError:
+        return False
+
+
+def _without_release(job: LabelJob, table: np.ndarray) -> LeftOut | None:
+    """Take a target whose label is gone if it can be one: of its image's size, and with ids of the table."""
+    missing = LeftOut(f'{job.label} does not exist')
+    if not job.target.is_file():
+        return missing
+    try:
+        ids = np.asarray(decoded(job.target))
+        with Image.open(job.half_image or job.image) as image:
+            good = ids.shape == image.size[::-1] and np.isin(np.unique(ids), table).all()
+    except (OSError, ValueError):
+        good = False
+    if good:
+        return None
+    job.target.unlink()
+    return missing
 
 
 def convert_all(
@@ -126,7 +213,9 @@ def convert_all(
     say: Callable[[str], None],
     read: Reader = read_ids,
 ) -> list[LeftOut]:
-    """Convert labels in parallel; what is there already is not written again.
+    """Convert labels in parallel; what is there and right is not written again.
+
+    Where a label is of another release, what this run wrote is removed: it may be of that release, too.
 
     Args:
         jobs: which files.
@@ -143,8 +232,19 @@ def convert_all(
         ValueError: as :func:`convert`, or ``threads`` is not 1 or more.
     """
     check_threads(threads)
-    with ThreadPoolExecutor(threads) as pool:
-        found = list(track(pool.map(partial(convert, table=table, read=read), jobs), len(jobs), title, say))
+    written: list[Path] = []
+    job = partial(convert, table=table, read=read, wrote=written.append)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            try:
+                found = list(track(pool.map(job, jobs), len(jobs), title, say))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    except WrongReleaseError:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
     return [label for label in found if label is not None]
 
 
@@ -184,7 +284,7 @@ def convert_folder(
         SystemExit: with one sentence, if there is no image, or as :func:`convert_and_report`.
     """
     root, threads = root_and_threads(description, f'folder with {images}/ and {labels}/')
-    found = sorted((root / images).glob('*.png'))
+    found = visible((root / images).glob('*.png'), root)
     if not found:
         raise SystemExit(f'error: {root / images} holds no *.png: unpack {release} there')
     folder = root / labels

@@ -27,7 +27,7 @@ class LabelMeFacadeDataset(SequenceFolderDataset):
     Args:
         albums: albums to take, after ``sequences`` and ``ann_file``; None takes all.
         exclude_albums: albums to leave out.
-        **kwargs: ``sequences``, ``domain``, ``check_ids`` and the arguments of
+        **kwargs: ``sequences``, ``domain``, ``check_ids``, ``drop_unlabelled`` and the arguments of
             :class:`mmseg.datasets.BaseSegDataset`.
 
     Raises:

@@ -4,13 +4,13 @@ from mmseg.datasets import CityscapesDataset
 from mmseg.registry import DATASETS
 
 from mmseg_dafm.datasets.checks import check_split
-from mmseg_dafm.datasets.unlabelled import LabelsRequired
+from mmseg_dafm.datasets.domain_tagged import DomainTagged
 
 SPLITS = ('training', 'validation')
 
 
 @DATASETS.register_module()
-class TaggedMapillaryDataset(LabelsRequired, CityscapesDataset):
+class TaggedMapillaryDataset(DomainTagged, CityscapesDataset):
     """Mapillary Vistas v1.2 in 19 classes, 18,000 images to train and 2,000 to validate, of many sizes.
 
     Layout: ``<split>/images/*.jpg`` and ``<split>/train_ids/*.png``, or ``half/<split>/images`` and ``half/<split>/train_ids`` at

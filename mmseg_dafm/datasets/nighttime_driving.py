@@ -3,11 +3,11 @@
 from mmseg.datasets import NightDrivingDataset
 from mmseg.registry import DATASETS
 
-from mmseg_dafm.datasets.unlabelled import LabelsRequired
+from mmseg_dafm.datasets.domain_tagged import DomainTagged
 
 
 @DATASETS.register_module()
-class TaggedNighttimeDrivingDataset(LabelsRequired, NightDrivingDataset):
+class TaggedNighttimeDrivingDataset(DomainTagged, NightDrivingDataset):
     """The labelled images of Nighttime Driving in the 19 classes of Cityscapes, 50 images of 1920 x 1080, labelled coarsely.
 
     Layout: ``leftImg8bit/test/night/*_leftImg8bit.png`` and

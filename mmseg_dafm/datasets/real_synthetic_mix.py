@@ -1,39 +1,61 @@
 """Mix real images with synthetic ones of the same layout at a given ratio."""
 
+import logging
+import os
 import os.path as osp
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
+from mmengine.dist import broadcast
+from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS
 from torch.utils.data import Dataset
 
-from mmseg_dafm.datasets.synthetic_variants import find_variants, named_roots
+from mmseg_dafm.datasets.synthetic_variants import describe_coverage, find_variants, named_roots
 from mmseg_dafm.datasets.transforms.match_label_size import MatchLabelSize
 from mmseg_dafm.image_files import refuse_damaged
+
+# Below this share of layouts with synthetic images, a few images stand for all.
+USUAL_SHARE = 0.9
+
+
+def seed_of_run() -> int:
+    """The seed that mmengine's runner gave this process (``randomness.seed``), that of rank 0 on all ranks.
+
+    Data sets are built in the main process, so workers, whose seeds differ, get it with the data set.
+    """
+    # set by torch.manual_seed; numbers that were drawn since do not change it
+    seed = torch.tensor(torch.initial_seed() % 2**62)
+    # with diff_rank_seed, each rank has its own
+    broadcast(seed, src=0)
+    return int(seed)
 
 
 @DATASETS.register_module()
 class RealSyntheticMix(Dataset):
     """Each sample is synthetic with probability ``ratio``, whatever the sizes of the sets.
 
-    A synthetic image shares the stem, and so the label, of a real one. It is brought to the size of that label before
-    any augmentation. The set is as long as the real one. An index ``epoch * N + i`` (see ``EpochIndexSampler``) draws
-    layout ``i`` from a stream of its own for (seed, epoch, i), so the choice depends neither on workers nor on ranks,
-    and changes from epoch to epoch; plain indices below N always give the choice of epoch 0. A layout without a
-    synthetic variant is replaced by a random one that has one, which keeps the ratio exact.
+    A synthetic image shares the path below its folder, and so the label, of a real one (:func:`find_variants`). It is brought
+    to the size of that label before any augmentation. The set is as long as the real one. An index ``epoch * N + i`` (see
+    ``EpochIndexSampler``) draws layout ``i`` from a stream of its own for (seed, epoch, i), so the choice depends neither on
+    workers nor on ranks, and changes from epoch to epoch; plain indices below N always give the choice of epoch 0. A layout
+    without a synthetic variant is replaced by a random one that has one, which keeps the ratio exact.
 
     Args:
         real: config of (or) a :class:`mmseg.datasets.BaseSegDataset`; its pipeline serves both kinds of images.
         synthetic_roots: domain -> folder, or folders named after their domains, searched with sub-folders.
         ratio: probability of a synthetic sample, 0 to 1; at 0 the folders are not read.
-        seed: seed of the choice, 0 or more. It does not follow the seed of the run (``randomness.seed``): runs with
-            several seeds must set it per run.
+        seed: seed of the choice, 0 or more; None takes the seed of the run (``randomness.seed``), the same on all ranks and in
+            all workers. A run that is to be resumed with the same choices needs one of the two.
         img_suffix: what a synthetic file name has after the stem of the real one.
+        min_share: least share of the layouts that must have a synthetic image, 0 to 1. Below 0.9 there is a warning anyway.
 
     Raises:
-        ValueError: ``ratio`` is out of range, a folder is missing, nothing matches, or the pipeline loads no labels.
+        ValueError: ``ratio`` or ``min_share`` is out of range, a folder is missing, nothing matches or a match is ambiguous,
+            fewer layouts than ``min_share`` have a synthetic image, or the pipeline loads no labels.
         TypeError: ``real`` is no data set of files.
 
     Source: Domino, table 3. Deviation: the paper does not say whether its ratios are of samples or of set sizes; here
@@ -45,17 +67,21 @@ class RealSyntheticMix(Dataset):
         real: Mapping | BaseSegDataset,
         synthetic_roots: str | Sequence[str] | Mapping[str, str],
         ratio: float = 0.5,
-        seed: int = 0,
+        seed: int | None = None,
         img_suffix: str = '.png',
+        min_share: float = 0.0,
     ) -> None:
         if not 0 <= ratio <= 1:
             raise ValueError(f'RealSyntheticMix: ratio must lie between 0 and 1, got {ratio}.')
-        if seed < 0:
+        if not 0 <= min_share <= 1:
+            raise ValueError(f'RealSyntheticMix: min_share must lie between 0 and 1, got {min_share}.')
+        if seed is not None and seed < 0:
             raise ValueError(f'RealSyntheticMix: seed must be 0 or more, got {seed}.')
         self.real = DATASETS.build(real) if isinstance(real, Mapping) else real
         if not isinstance(self.real, BaseSegDataset):
             raise TypeError(f'RealSyntheticMix: real must be a BaseSegDataset, got {type(self.real).__name__}.')
-        self.ratio, self.seed = ratio, seed
+        self.ratio, self.seed = ratio, seed_of_run() if seed is None else seed
+        self.min_share = min_share
         self.roots = named_roots(synthetic_roots)
         self.img_suffix = img_suffix
         self.variants: dict[int, list[tuple[str, str]]] = {}
@@ -77,11 +103,22 @@ class RealSyntheticMix(Dataset):
             return
         self.real.full_init()
         if self.ratio > 0:
-            cut = len(self.real.img_suffix)
-            stems = [osp.basename(self.real.get_data_info(i)['img_path'])[:-cut] for i in range(len(self.real))]
-            self.variants = find_variants(stems, self.roots, self.img_suffix)
+            folder, cut = self.real.data_prefix['img_path'], len(self.real.img_suffix)
+            paths = [self.real.get_data_info(i)['img_path'][:-cut] for i in range(len(self.real))]
+            names = [osp.relpath(path, folder).replace(os.sep, '/') for path in paths]
+            self.variants = find_variants(names, self.roots, self.img_suffix)
             self.with_variants = np.array(sorted(self.variants), np.int64)
+            self._check_coverage()
         self._fully_initialized = True
+
+    def _check_coverage(self) -> None:
+        """Say how many layouts have synthetic images, and warn or refuse where they are few."""
+        share, sentence = describe_coverage(self.variants, list(self.roots), len(self.real), self.ratio)
+        if share < self.min_share:
+            raise ValueError(f'{sentence}: {share:.1%} of the layouts, below min_share={self.min_share:g}; make the others.')
+        few = share < USUAL_SHARE
+        hint = f': {share:.1%} of the layouts, so the same few images come again and again; make the missing ones' * few
+        print_log(sentence + hint, 'current', logging.WARNING if few else logging.INFO)
 
     @property
     def metainfo(self) -> dict:
@@ -110,7 +147,7 @@ class RealSyntheticMix(Dataset):
             i = int(rng.choice(self.with_variants))
         variants = self.variants[i]
         domain, path = variants[rng.integers(len(variants))]
-        return {**self.real.get_data_info(i), 'img_path': path, 'domain': domain}
+        return {**self.real.get_data_info(i), 'img_path': path, 'domain': domain, 'synthetic': True}
 
     def __getitem__(self, index: int) -> dict:
         info = self.get_data_info(index)

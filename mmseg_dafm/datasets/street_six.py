@@ -16,7 +16,7 @@ class StreetSixDataset(SequenceFolderDataset):
     Args:
         source: whose ids the label files hold: ``'camvid'``, ``'labelmefacade'`` or ``'cityscapes'`` (trainIds; for
             ACDC too). For the last, give ``data_prefix``, ``img_suffix`` and ``seg_map_suffix`` as well.
-        **kwargs: ``sequences``, ``domain``, ``check_ids`` and the arguments of
+        **kwargs: ``sequences``, ``domain``, ``check_ids``, ``drop_unlabelled`` and the arguments of
             :class:`mmseg.datasets.BaseSegDataset`.
 
     Raises:

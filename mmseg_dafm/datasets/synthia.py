@@ -3,11 +3,11 @@
 from mmseg.datasets import CityscapesDataset
 from mmseg.registry import DATASETS
 
-from mmseg_dafm.datasets.unlabelled import LabelsRequired
+from mmseg_dafm.datasets.domain_tagged import DomainTagged
 
 
 @DATASETS.register_module()
-class SYNTHIADataset(LabelsRequired, CityscapesDataset):
+class SYNTHIADataset(DomainTagged, CityscapesDataset):
     """SYNTHIA-RAND-CITYSCAPES in the 19 classes of Cityscapes, all 9,400 images of 1280 x 760.
 
     Layout: ``RGB/0000000.png`` and ``GT/LABELS/0000000_labelTrainIds.png``. The release has ``GT/LABELS/0000000.png``, 16-bit

@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MessageHub, MMLogger, print_log
-from mmengine.utils import mkdir_or_exist
 from mmseg.registry import METRICS
-from PIL import Image
 from prettytable import PrettyTable
 
 from mmseg_dafm.core.finite import is_finite
 from mmseg_dafm.evaluation.confusion import confusion_matrix
 from mmseg_dafm.evaluation.domain_scores import check_domain, flat_metrics, summarise
+from mmseg_dafm.evaluation.label_maps import LabelMapFolder
 from mmseg_dafm.evaluation.protocol import describe_test, parse_config
 from mmseg_dafm.evaluation.tables import number, rows, to_csv, to_json, to_markdown, write_text
 
@@ -40,14 +39,18 @@ class DomainIoUMetric(BaseMetric):
         target: the domains to generalise to; None for every domain except ``source``.
         ignore_index: label id of the pixels that do not count.
         out_dir: folder of the tables; None for the work folder.
-        output_dir: folder to which each predicted label map is written as a PNG; mmseg's ``tools/test.py --out`` sets it.
+        output_dir: folder to which each predicted label map is written as a PNG, in the folders that the images lie in below
+            the common folder of all data sets of the test; mmseg's ``tools/test.py --out`` sets it. The ids are those of
+            label files: with ``reduce_zero_label`` they begin at 1.
+        format_only: write the label maps and score nothing.
         keep_results: set by the same tool; the scores are always computed, so it changes nothing.
         collect_device: ``'cpu'`` or ``'gpu'``, how the results of several processes are gathered.
         prefix: prefix of the names of the scores.
         **kwargs: arguments of :class:`mmengine.evaluator.BaseMetric`.
 
     Raises:
-        ValueError: a domain carries the name of a summary row, ``'mean'``, ``'target'`` or ``'all'``.
+        ValueError: a domain carries the name of a summary row, ``'mean'``, ``'target'`` or ``'all'``, or ``format_only`` is set
+            without ``output_dir``.
         TypeError: ``target`` is a string or ``rules`` is not a dict.
 
     Source: Domino, section 3 (mIoU% = 100 * ACDC / Cityscapes).
@@ -61,6 +64,7 @@ class DomainIoUMetric(BaseMetric):
         ignore_index: int = 255,
         out_dir: str | None = None,
         output_dir: str | None = None,
+        format_only: bool = False,
         keep_results: bool = True,
         collect_device: str = 'cpu',
         prefix: str | None = None,
@@ -76,9 +80,10 @@ class DomainIoUMetric(BaseMetric):
         self.target = None if target is None else tuple(target)
         self.ignore_index = ignore_index
         self.out_dir = out_dir
-        self.output_dir = output_dir
-        if output_dir is not None:
-            mkdir_or_exist(output_dir)
+        if format_only and output_dir is None:
+            raise ValueError('DomainIoUMetric: format_only=True writes label maps and nothing else: set output_dir.')
+        self.format_only = format_only
+        self.maps = None if output_dir is None else LabelMapFolder(output_dir)
 
     def domain_of(self, data_sample: Mapping) -> str:
         """The domain of one image.
@@ -115,6 +120,10 @@ class DomainIoUMetric(BaseMetric):
         num_classes = len(self.dataset_meta['classes'])
         for sample in data_samples:
             path = sample.get('img_path', 'unknown image')
+            if self.format_only:
+                self.maps.save(sample)
+                self.results.append(None)
+                continue
             if 'gt_sem_seg' not in sample:
                 raise ValueError(f'DomainIoUMetric: {path} has no label; add LoadAnnotations to the test pipeline.')
             prediction = sample['pred_sem_seg']['data']
@@ -123,10 +132,8 @@ class DomainIoUMetric(BaseMetric):
                     f'DomainIoUMetric: the logits of {path} are not finite, so they predict no class. Look at the weights that '
                     'are tested, and at this image.'
                 )
-            if self.output_dir is not None:
-                name = osp.splitext(osp.basename(path))[0] + '.png'
-                ids = prediction.squeeze(0).cpu().numpy().astype(np.uint8)
-                Image.fromarray(ids).save(osp.join(self.output_dir, name))
+            if self.maps is not None:
+                self.maps.save(sample)
             label = sample['gt_sem_seg']['data'].to(prediction.device)
             try:
                 confusion = confusion_matrix(prediction, label, num_classes, self.ignore_index)
@@ -140,6 +147,9 @@ class DomainIoUMetric(BaseMetric):
         Args:
             results: (domain, confusion) of every image, from all processes; runs on the main process only.
         """
+        if self.format_only:
+            MMLogger.get_current_instance().info(f'{len(results)} label maps are in {self.maps.folder}')
+            return {}
         confusions, images = {}, {}
         # Sorted, so that tables do not depend on the order in which images arrive.
         for domain in sorted({domain for domain, _ in results}):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from mmseg_dafm.image_files import visible
 from mmseg_dafm.report.images import photo
 from mmseg_dafm.report.markup import Markup, join, tag
 from mmseg_dafm.report.run_section import RunRecord
@@ -28,7 +29,7 @@ def picture_section(records: Sequence[RunRecord]) -> Markup | None:
         # what another suite left in a folder is no picture of this one
         if record.state == 'refused':
             continue
-        for path in sorted(record.folder.glob('*.png')):
+        for path in visible(record.folder.glob('*.png'), record.folder):
             found.setdefault(path.name, {}).setdefault(record.run, []).append((record.seed, path))
     parts = []
     for name in sorted(found, key=lambda name: ([*KINDS, name].index(name), name)):

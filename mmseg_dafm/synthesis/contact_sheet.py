@@ -11,6 +11,7 @@ from PIL import Image
 from mmseg_dafm.datasets.checks import check_label_ids
 from mmseg_dafm.datasets.nineteen_classes import CLASSES
 from mmseg_dafm.files import replacing
+from mmseg_dafm.image_files import visible
 from mmseg_dafm.synthesis.control_image import control_image
 from mmseg_dafm.synthesis.layouts import Layout, read_labels
 from mmseg_dafm.synthesis.manifest import read_manifest
@@ -23,7 +24,7 @@ CELL_WIDTH = 480
 def domains_of(out: Path) -> dict[str, str]:
     """Domain -> words for its column, of the folders below ``out`` that have a manifest."""
     found = {}
-    for folder in sorted(path for path in out.iterdir() if path.is_dir()):
+    for folder in (path for path in visible(out.iterdir(), out) if path.is_dir()):
         manifest = read_manifest(folder)
         if manifest is not None:
             found[folder.name] = str(manifest.get('scene') or 'imported')

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from mmseg_dafm.files import replacing
-from mmseg_dafm.image_files import decoded, is_whole_png
+from mmseg_dafm.image_files import decoded, is_whole_png, visible
 from mmseg_dafm.progress import track
 from mmseg_dafm.synthesis.layouts import Layout, check_shape
 from mmseg_dafm.synthesis.plan import target_of
@@ -46,7 +46,7 @@ def match_images(folder: Path, layouts: Sequence[Layout]) -> tuple[dict[Layout, 
     """
     if not folder.is_dir():
         raise ValueError(f'--import {folder}: there is no such folder; give the folder of the images of one domain.')
-    files = sorted(path for path in folder.rglob('*') if path.suffix.lower() in ENDINGS and path.is_file())
+    files = [path for path in visible(folder.rglob('*'), folder) if path.suffix.lower() in ENDINGS and path.is_file()]
     by_stem = {layout.stem: layout for layout in layouts}
     found: dict[Layout, Path] = {}
     others = []

@@ -11,6 +11,7 @@ from PIL import Image
 from mmseg_dafm.datasets.checks import check_label_ids
 from mmseg_dafm.datasets.label_files import read_ids
 from mmseg_dafm.datasets.nineteen_classes import CLASSES
+from mmseg_dafm.image_files import visible
 from mmseg_dafm.progress import track
 
 CITYSCAPES_PATTERN = '**/*_gtFine_labelTrainIds.png'
@@ -47,9 +48,9 @@ def find_layouts(labels: Path, pattern: str = CITYSCAPES_PATTERN) -> list[Layout
         raise ValueError(f"--pattern must end in '*' and the labels' ending, such as {CITYSCAPES_PATTERN!r}; got {pattern!r}.")
     if not labels.is_dir():
         raise ValueError(f'--labels {labels}: there is no such folder; give the folder of the label maps.')
-    paths = sorted(labels.glob(pattern))
+    paths = visible(labels.glob(pattern), labels)
     if not paths:
-        convert = any(labels.glob('**/*_labelIds.png'))
+        convert = visible(labels.glob('**/*_labelIds.png'), labels)
         remedy = 'run tools/dataset_converters/cityscapes.py first' if convert else 'check --labels and --pattern'
         raise ValueError(f'--labels {labels}: no file matches {pattern!r}; {remedy}.')
     layouts = [Layout(path.name.removesuffix(ending), path.parent.relative_to(labels).as_posix(), path) for path in paths]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mmseg_dafm.files import replacing
+from mmseg_dafm.image_files import visible
 
 NAME = 'manifest.json'
 # Entries that may be folders; one folder has many names.
@@ -48,7 +49,7 @@ def claim(folder: Path, manifest: Mapping) -> None:
         ValueError: the folder holds images with another manifest or with none, or cannot be written.
     """
     manifest = with_full_paths(json.loads(json.dumps(manifest)))
-    if any(folder.glob('**/*.png')):
+    if visible(folder.glob('**/*.png'), folder):
         begun = read_manifest(folder)
         if begun is None:
             raise ValueError(

@@ -23,7 +23,7 @@ class Job(NamedTuple):
 
 
 def target_of(out: Path, domain: str, layout: Layout) -> Path:
-    """Where an image lies: ``<out>/<domain>/<folder of the label>/<stem>.png``, which RealSyntheticMix pairs by the stem."""
+    """Where an image lies: ``<out>/<domain>/<folder of the label>/<stem>.png``, which RealSyntheticMix pairs by the path."""
     return out / domain / layout.folder / f'{layout.stem}.png'
 
 

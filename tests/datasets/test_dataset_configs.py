@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from mmseg.registry import DATASETS, METRICS
 from torch.utils.data import DataLoader
 
+from mmseg_dafm.datasets import DomainTagged
 from mmseg_dafm.evaluation.protocol import describe_test
 
 CONFIGS = sorted((Path(__file__).parents[2] / 'configs/_base_/datasets').glob('*.py'))
@@ -193,3 +194,33 @@ def test_missing_data_root_is_one_sentence(root, monkeypatch):
     cfg = Config.fromfile(root / 'configs/_base_/datasets/cityscapes_to_acdc_512x512.py')
     with warnings.catch_warnings(), pytest.raises(ValueError, match='folder /nowhere/cityscapes/leftImg8bit/train does'):
         DATASETS.build(cfg.train_dataloader.dataset)
+
+
+# Labels are read as they are stored; drawn images have no EXIF data, and labels that cannot be wrong.
+LOADING = [
+    path
+    for path in sorted(Path(__file__).parents[2].glob('configs/**/*.py'))
+    if 'LoadImageFromFile' in path.read_text() and path.stem != 'toydrive'
+]
+
+
+def nodes(value):
+    """Every dict inside a config."""
+    if isinstance(value, dict):
+        yield value
+    for child in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
+        yield from nodes(child)
+
+
+@pytest.mark.parametrize('path', LOADING, ids=lambda path: path.stem)
+def test_images_keep_the_orientation_of_their_labels_and_labels_are_checked(path):
+    cfg = Config.fromfile(path)
+    loads = [node for node in nodes(cfg.to_dict()) if node.get('type') == 'LoadImageFromFile']
+    assert loads
+    assert {node.get('color_type') for node in loads} == {'color_ignore_orientation'}
+    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        loader = cfg.get(key) or {}
+        for node in nodes(dict(loader)):
+            kind = DATASETS.get(node['type']) if 'type' in node and 'data_root' in node else None
+            if kind is not None and not issubclass(kind, DomainTagged):
+                assert 'CheckLabels' in [transform['type'] for transform in node['pipeline']], f'{key}: {node["type"]}'

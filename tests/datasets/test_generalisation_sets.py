@@ -138,7 +138,8 @@ def test_an_image_turned_by_its_exif_data_keeps_the_labels_orientation(tmp_path)
     Image.fromarray(picture()).save(path, exif=exif)
     write(tmp_path / 'labels/sem_seg/masks/val/a.png', ids(19))
     data = build(type='TaggedBDD100KDataset', data_root=str(tmp_path))
-    assert data[0]['inputs'].shape[1:] == (20, 12)
+    with pytest.raises(ValueError, match=r'a\.png is 20 x 12 .* image .*a\.jpg is 12 x 20; .*color_ignore_orientation'):
+        data[0]
     load = dict(type='LoadImageFromFile', color_type='color_ignore_orientation')
     data = DATASETS.build(dict(type='TaggedBDD100KDataset', data_root=str(tmp_path), pipeline=[load, *LOAD[1:]]))
     assert data[0]['inputs'].shape[1:] == data[0]['data_samples'].gt_sem_seg.data.shape[1:] == (12, 20)
@@ -242,3 +243,71 @@ def test_domain_resize_fits_each_domain_into_its_scale():
     np.testing.assert_array_equal(small, same)
     with pytest.raises(ValueError, match=r'DomainResize: fog=\(60,\) must be \(width, height\)'):
         TRANSFORMS.build(dict(type='DomainResize', scale=(64, 32), domains=dict(fog=(60,))))
+
+
+def test_labels_of_another_release_do_not_survive_a_corrected_run(run, tmp_path):
+    """Vistas v2.0 has 21 for the road, and ids above 65; v1.2 has 13."""
+    split = tmp_path / 'validation'
+    for i in range(4):
+        write(split / f'images/{i}.jpg', picture())
+        write(split / f'labels/{i}.png', np.full((12, 20), 110 if i == 3 else 21, np.uint8))
+    # begun in an earlier run, by whatever tool
+    write(split / 'train_ids/0.png', np.full((12, 20), 12, np.uint8))
+    assert 'holds the id 110, expected 0 to 65' in run('mapillary', tmp_path, '--threads', 1).stderr
+    assert [path.name for path in split.glob('train_ids/*.png')] == ['0.png'], 'what the run wrote is gone'
+    for i in range(4):
+        write(split / f'v1.2/labels/{i}.png', np.full((12, 20), 13, np.uint8))
+    assert run('mapillary', tmp_path).returncode == 0
+    assert [int(np.asarray(Image.open(split / f'train_ids/{i}.png')).max()) for i in range(4)] == [0, 0, 0, 0]
+
+
+DAMAGE = {
+    'empty': lambda path: path.write_bytes(b''),
+    'cut off': lambda path: cut_off(path),
+    'other size': lambda path: write(path, ids(19, 20, 30)),
+    'other ids': lambda path: write(path, ids(19)),
+    'text': lambda path: path.write_text('no image'),
+}
+
+
+@pytest.mark.parametrize('kind', DAMAGE)
+def test_a_target_that_is_wrong_is_written_again(gtav, run, kind):
+    assert run('gtav', gtav).returncode == 0
+    target = gtav / 'labels/00001_labelTrainIds.png'
+    good = target.read_bytes()
+    DAMAGE[kind](target)
+    assert run('gtav', gtav).returncode == 0
+    assert target.read_bytes() == good
+
+
+def test_a_target_of_another_tool_stays_where_its_pixels_are_right(gtav, run):
+    target = gtav / 'labels/00001_labelTrainIds.png'
+    write(target, gtav_table()[ids(35)])
+    before = target.stat().st_mtime_ns
+    # a converter that does not look at sizes wrote this one
+    wrong = write(gtav / 'labels/00003_labelTrainIds.png', gtav_table()[ids(35, 20, 12)])
+    done = run('gtav', gtav)
+    assert target.stat().st_mtime_ns == before
+    assert 'and the label that was written of it is removed' in done.stdout
+    assert not wrong.exists()
+
+
+def test_half_images_are_whole_or_written_again(run, vistas):
+    assert run('mapillary', vistas, '--half').returncode == 0
+    images = sorted(vistas.glob('half/*/images/*.jpg'))
+    good = [path.read_bytes() for path in images]
+    before = images[-1].stat().st_mtime_ns
+    cut_off(images[0])
+    assert run('mapillary', vistas, '--half').returncode == 0
+    assert [path.read_bytes() for path in images] == good
+    assert images[-1].stat().st_mtime_ns == before or len(images) == 1
+
+
+def test_hidden_files_are_no_images(run, gtav):
+    for path in [*gtav.glob('*/*.png')]:
+        path.with_name(f'._{path.name}').write_bytes(b'Mac OS X')
+    done = run('gtav', gtav)
+    assert done.returncode == 0, done.stderr
+    assert '2 of 3 images have labels' in done.stdout
+    assert not list(gtav.glob('labels/._*_labelTrainIds.png'))
+    assert len(build(type='GTAVDataset', data_root=str(gtav), drop_unlabelled=True)) == 2

@@ -124,7 +124,7 @@ def test_wrong_ids_colour_labels_and_missing_labels_are_refused_when_built(tmp_p
     with pytest.raises(ValueError, match='one channel of ids'):
         build(type='CamVidDataset', data_root=str(tmp_path))
     (tmp_path / 'ann_dir/a/x.png').unlink()
-    with pytest.raises(ValueError, match=r'label file .*x\.png does not exist'):
+    with pytest.raises(ValueError, match=r'1 of 1 images have no label file, the first is .*x\.png: complete the labels'):
         build(type='CamVidDataset', data_root=str(tmp_path))
 
 

@@ -54,7 +54,7 @@ def test_options_of_the_metric(selected):
 @pytest.mark.parametrize(
     ('key', 'message'),
     [
-        ('test_dataloader.dataset.drop_unlabelled', "TaggedCityscapesDataset, which takes no 'drop_unlabelled': write .*PLACE"),
+        ('test_dataloader.dataset.half', "TaggedCityscapesDataset, which takes no 'half': write .*PLACE"),
         ('test_dataloader.dataset.datasets.0.pipeline', "takes no 'pipeline'"),
         ('test_dataloader.dataset.datasets.2.data_root', r'tests the sets 0 \(TaggedCityscapesDataset\), 1 \(TaggedBDD100K'),
         ('test_dataloader.dataset.datasets.x.data_root', 'PLACE.KEY'),

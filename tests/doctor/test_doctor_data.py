@@ -170,3 +170,17 @@ def test_vistas_at_full_size_says_what_is_left_to_do(tmp_path):
     assert check(tmp_path, 'mapillary', 'validation').found.endswith(remedy)
     write(tmp_path, HALF_VISTAS, 'validation')
     assert '--targets' not in check(tmp_path, 'mapillary', 'validation').found
+
+
+@pytest.mark.usefixtures('any_size')
+def test_hidden_files_and_blank_lines_are_no_images(tmp_path):
+    """A Mac writes ._NAME beside NAME on disks of other systems."""
+    fill(tmp_path, CITYSCAPES, 'val', 500)
+    for path in write(tmp_path, CITYSCAPES, 'val'):
+        path.with_name(f'._{path.name}').write_bytes(b'Mac OS X')
+    assert check(tmp_path, 'cityscapes', 'val').ok
+    names = tmp_path / 'ImageSets/Segmentation/val.txt'
+    names.parent.mkdir(parents=True)
+    names.write_bytes(b'\xef\xbb\xbfa b\r\n\r\nc\r\n')
+    (layout,) = doctor_data.DATA_LAYOUTS['voc']
+    assert [path.name for path in doctor_data.listed_images(tmp_path, layout.of('val'))] == ['a b.jpg', 'c.jpg']

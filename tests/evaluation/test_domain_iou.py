@@ -17,6 +17,7 @@ from mmseg.evaluation import IoUMetric
 from mmseg.registry import METRICS
 
 import mmseg_dafm  # noqa: F401  (the spawned ranks register by this import)
+from mmseg_dafm.evaluation.label_maps import common_root, file_name
 
 NUMBERS = itertools.count()
 CLASSES = ('road', 'pavement', 'building')
@@ -250,8 +251,53 @@ def test_predictions_are_written_where_mmsegs_own_test_tool_asks(tmp_path):
     metric = make(out_dir=str(tmp_path), output_dir=str(folder), keep_results=True)
     metric.process({}, samples)
     for sample in samples:
-        name = sample['img_path'].rsplit('/', 1)[-1].rsplit('.', 1)[0] + '.png'
-        assert np.array_equal(np.array(Image.open(folder / name)), sample['pred_sem_seg']['data'][0].numpy())
+        assert np.array_equal(np.array(Image.open(folder / sample['img_path'])), sample['pred_sem_seg']['data'][0].numpy())
+
+
+@pytest.mark.parametrize('format_only', [False, True])
+def test_label_maps_of_equal_names_lie_in_the_folders_of_their_images(tmp_path, hub, format_only):
+    from PIL import Image
+
+    sets = [dict(type='GTAVDataset', data_root=str(tmp_path / name)) for name in ('fog', 'night')]
+    dataset = dict(type='DomainConcatDataset', datasets=sets, pipeline=[])
+    hub.update_info('cfg', Config(dict(test_dataloader=dict(dataset=dataset))).pretty_text)
+    samples = images(6)
+    for i, sample in enumerate(samples):
+        sample['img_path'] = str(tmp_path / ('fog', 'night')[i % 2] / f'images/{i // 2:04d}.jpg')
+    metric = make(output_dir=str(tmp_path / 'out'), format_only=format_only)
+    for sample in samples:
+        metric.process({}, [sample])
+    assert len(list((tmp_path / 'out').rglob('*.png'))) == 6
+    for i, sample in enumerate(samples):
+        path = tmp_path / 'out' / ('fog', 'night')[i % 2] / f'images/{i // 2:04d}.png'
+        assert np.array_equal(np.array(Image.open(path)), sample['pred_sem_seg']['data'][0].numpy())
+    other = dict(samples[0], img_path=samples[0]['img_path'].replace('.jpg', '.png'))
+    with pytest.raises(ValueError, match=r'0000\.jpg and .*0000\.png would both be .*rename one'):
+        metric.process({}, [other])
+    # the ids are those of the label files, where 0 is no class
+    metric.process({}, [dict(samples[1], reduce_zero_label=True)])
+    path = tmp_path / 'out/night/images/0000.png'
+    assert np.array_equal(np.array(Image.open(path)), samples[1]['pred_sem_seg']['data'][0].numpy() + 1)
+
+
+def test_format_only_needs_no_labels_and_gives_no_scores(tmp_path):
+    metric = make(output_dir=str(tmp_path), format_only=True)
+    samples = [{key: value for key, value in sample.items() if key != 'gt_sem_seg'} for sample in images(3)]
+    metric.process({}, samples)
+    assert metric.evaluate(3) == {}
+    assert [path.name for path in sorted(tmp_path.rglob('*.*'))] == ['0.png', '1.png', '2.png']
+    with pytest.raises(ValueError, match='set output_dir'):
+        make(format_only=True)
+
+
+def test_names_of_label_maps():
+    assert file_name('/data/fog/images/1.tar.jpg', '/data') == 'fog/images/1.tar.png'
+    assert file_name('/elsewhere/1.jpg', '/data') == 'elsewhere/1.png'
+    assert file_name('a/../b/1.jpg', None) == 'b/1.png'
+    assert file_name('toydrive://0/64x128/fog/fog_000000.png', '/data') == '0/64x128/fog/fog_000000.png'
+    cfg = dict(test_dataloader=dict(dataset=dict(type='RepeatDataset', dataset=dict(type='A', data_root='x/y'))))
+    assert common_root(cfg) == str(Path('x/y').absolute())
+    assert common_root(cfg, 'val') is None
 
 
 @pytest.mark.parametrize('value', [math.nan, math.inf])

@@ -44,6 +44,9 @@ def test_stem_ends_at_a_mark_and_the_longest_is_taken():
 def test_images_are_paired_and_written_as_png(folder, tool, tmp_path, capsys, link):
     out = tmp_path / 'out'
     arguments = ['--import', folder, '--domain', 'night', *(['--link'] if link else [])]
+    # what a Mac puts beside each file on disks of other systems
+    for path in [*folder.rglob('*.*')]:
+        path.with_name(f'._{path.name}').write_bytes(b'Mac OS X')
     tool(out, *arguments)
     assert 'night: 3 of 5 layouts have an image; 1 images belong to no layout' in capsys.readouterr().out
     names = [f'night/{STEMS[i].split("_")[0]}/{STEMS[i]}.png' for i in (0, 3, 4)]

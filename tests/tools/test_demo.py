@@ -47,6 +47,15 @@ def test_image_is_painted_in_the_class_colour(root, run, monkeypatch, tmp_path):
     assert (painted == PALETTE[1]).all()
 
 
+def test_hidden_files_are_no_images(root, run, monkeypatch, tmp_path):
+    """A Mac writes ._NAME beside NAME on disks of other systems."""
+    (tmp_path / 'in').mkdir()
+    (tmp_path / 'in/._a.png').write_bytes(b'Mac OS X')
+    cv2.imwrite(str(tmp_path / 'in/a.png'), np.zeros((32, 48, 3), np.uint8))
+    demo(root, run, monkeypatch, tmp_path / 'in', tmp_path / 'out')
+    assert [path.name for path in (tmp_path / 'out').iterdir()] == ['a.png']
+
+
 def test_images_of_one_stem_are_painted_to_two_files(root, run, monkeypatch, tmp_path):
     (tmp_path / 'in').mkdir()
     for name, value in (('a.jpg', 0), ('a.png', 255), ('b.png', 100)):

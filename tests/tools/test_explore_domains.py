@@ -46,6 +46,15 @@ def test_sub_folders_are_domains(folder):
     ]
 
 
+def test_hidden_files_are_no_images(folder):
+    """A Mac writes ._NAME beside NAME on disks of other systems."""
+    before = explorer.find_images(folder)
+    (folder / 'day/._2.jpg').write_bytes(b'Mac OS X')
+    (folder / '.thumbnails').mkdir()
+    (folder / '.thumbnails/2.jpg').write_bytes(b'x')
+    assert explorer.find_images(folder) == before
+
+
 def test_no_images_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match='holds no images'):
         explorer.find_images(tmp_path)

@@ -1,8 +1,10 @@
 """What the command line does to a config, and what is refused before a run."""
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from PIL import Image
 
 from mmseg_dafm import run_config
 from mmseg_dafm.config_check import check_config, missing_files
@@ -192,6 +194,11 @@ def test_a_folder_missing_from_two_loaders_is_named_once():
 
 
 def test_a_complete_config_has_nothing_missing(tmp_path):
-    cfg = config(train_dataloader={'dataset': leaf('a', data_root=str(tmp_path))}, model={'type': 'X'}, load_from=None)
+    for folder, shape in (('images', (4, 4, 3)), ('labels', (4, 4))):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.zeros(shape, np.uint8)).save(tmp_path / folder / 'x.png')
+    prefix = {'img_path': 'images', 'seg_map_path': 'labels'}
+    dataset = {'type': 'BaseSegDataset', 'data_root': str(tmp_path), 'data_prefix': prefix, 'img_suffix': '.png'}
+    cfg = config(train_dataloader={'dataset': dataset}, model={'type': 'X'}, load_from=None)
     check_config(cfg)
     assert list(missing_files(cfg)) == []

@@ -1,7 +1,7 @@
 """Write train ids beside the label ids of Cityscapes or Foggy Driving: python tools/dataset_converters/cityscapes.py ROOT.
 
 ROOT holds leftImg8bit/ and gtFine/ or gtCoarse/ with *_labelIds.png; *_labelTrainIds.png are written beside them, as
-cityscapesscripts' createTrainIdLabelImgs.py does. What is there is not written again, so an interrupted run goes on.
+cityscapesscripts' createTrainIdLabelImgs.py does. What is there and right is not written again, so an interrupted run goes on.
 """
 
 import sys
@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmseg_dafm.datasets.label_files import LabelJob, convert_and_report, root_and_threads
 from mmseg_dafm.datasets.nineteen_classes import gtav_table
+from mmseg_dafm.image_files import visible
 
 ENDING = '_labelIds.png'
 
@@ -19,7 +20,7 @@ def jobs_of(root: Path) -> list[LabelJob]:
     """The labels of both kinds that belong to an image of ROOT; others, such as gtCoarse/train_extra without its images, stay."""
     jobs = []
     for kind in ('gtFine', 'gtCoarse'):
-        for label in sorted((root / kind).glob(f'*/*/*_{kind}{ENDING}')):
+        for label in visible((root / kind).glob(f'*/*/*_{kind}{ENDING}'), root):
             stem = label.name.removesuffix(f'_{kind}{ENDING}')
             image = root / 'leftImg8bit' / label.parent.relative_to(root / kind) / f'{stem}_leftImg8bit.png'
             if image.is_file():

@@ -1,7 +1,8 @@
 """Write GTAV's labels in the 19 classes of Cityscapes: python tools/dataset_converters/gtav.py ROOT.
 
-ROOT holds the release, images/*.png and labels/*.png; labels/*_labelTrainIds.png are written beside the labels. What is there is
-not written again, so an interrupted run goes on. Labels whose size is not that of their image are listed and left out.
+ROOT holds the release, images/*.png and labels/*.png; labels/*_labelTrainIds.png are written beside the labels. What is there
+and right is not written again, so an interrupted run goes on. Labels whose size is not that of their image are listed and left
+out.
 """
 
 import sys

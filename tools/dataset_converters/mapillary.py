@@ -2,7 +2,7 @@
 
 ROOT holds the release, SPLIT/images/*.jpg and SPLIT/v1.2/labels/*.png (SPLIT/labels/*.png in releases before 2.0). Written are
 SPLIT/train_ids/*.png, or with --half the images and labels at half the size below ROOT/half, as the papers on domain
-generalisation test them. What is there is not written again, so an interrupted run goes on.
+generalisation test them. What is there and right is not written again, so an interrupted run goes on.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from mmseg_dafm.datasets.label_files import LabelJob, check_complete, check_thre
 from mmseg_dafm.datasets.mapillary import SPLITS
 from mmseg_dafm.datasets.nineteen_classes import MAPILLARY_MAPPINGS, MAPILLARY_NUM_IDS, mapillary_names, mapillary_table
 from mmseg_dafm.files import replacing
+from mmseg_dafm.image_files import visible
 
 RECORD = 'train_ids_mapping.txt'
 
@@ -47,7 +48,7 @@ def check_names(root: Path) -> None:
 
 def jobs_of(root: Path, split: str, half: bool) -> list[LabelJob]:
     """The labels of a split."""
-    images = sorted((root / split / 'images').glob('*.jpg'))
+    images = visible((root / split / 'images').glob('*.jpg'), root)
     folders = [folder for folder in (root / split / 'v1.2/labels', root / split / 'labels') if folder.is_dir()]
     if not images or not folders:
         raise ValueError(f'{root / split} needs images/*.jpg and v1.2/labels/*.png (or labels/*.png): unpack the release there')
@@ -61,13 +62,14 @@ def jobs_of(root: Path, split: str, half: bool) -> list[LabelJob]:
     ]  # fmt: skip
 
 
-def check_mapping(folder: Path, mapping: str) -> None:
-    """Refuse to go on in a folder whose labels were begun with the other mapping."""
+def check_mapping(folder: Path, mapping: str, labels: Path) -> None:
+    """Refuse to go on in a folder whose labels were begun with the other mapping; record mapping and source."""
     record = folder / RECORD
-    if record.is_file() and record.read_text().strip() != mapping:
-        raise ValueError(f'{folder} was begun with --mapping {record.read_text().strip()}: remove it, or keep to that mapping')
+    begun = record.read_text(encoding='utf-8').split() if record.is_file() else []
+    if begun and begun[0] != mapping:
+        raise ValueError(f'{folder} was begun with --mapping {begun[0]}: remove it, or keep to that mapping')
     with replacing(record) as path:
-        path.write_text(f'{mapping}\n')
+        path.write_text(f'{mapping}\nfrom the labels of Vistas v1.2 in {labels}\n', encoding='utf-8')
 
 
 def main() -> None:
@@ -78,7 +80,7 @@ def main() -> None:
         all_left_out = []
         for split in args.splits:
             jobs = jobs_of(args.root, split, args.half)
-            check_mapping(jobs[0].target.parent.parent, args.mapping)
+            check_mapping(jobs[0].target.parent.parent, args.mapping, jobs[0].label.parent)
             left_out = convert_all(jobs, mapillary_table(args.mapping), split, args.threads, print)
             print_left_out(left_out)
             all_left_out += left_out

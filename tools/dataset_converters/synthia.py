@@ -1,7 +1,7 @@
 """Write SYNTHIA's labels in the 19 classes of Cityscapes: python tools/dataset_converters/synthia.py ROOT.
 
 ROOT holds SYNTHIA-RAND-CITYSCAPES, RGB/*.png and GT/LABELS/*.png; GT/LABELS/*_labelTrainIds.png are written beside the labels.
-What is there is not written again, so an interrupted run goes on.
+What is there and right is not written again, so an interrupted run goes on.
 """
 
 import sys

@@ -1,7 +1,8 @@
 # CamVid with its 11 classes at 480x360: train on both day sequences; test by day (close to the training frames) and at dusk.
 camvid = dict(type='CamVidDataset', data_root='{{$STREET_DATA:../shared/data}}/camvid')
 crop_size = (320, 320)
-load, domain_image = dict(type='LoadImageFromFile'), dict(type='KeepDomainImage')
+load = dict(type='LoadImageFromFile', color_type='color_ignore_orientation')
+domain_image = dict(type='KeepDomainImage')
 labels, pack = dict(type='LoadAnnotations'), dict(type='PackDomainInputs')
 train_pipeline = [
     load,

@@ -2,7 +2,8 @@
 # misc, which the pretraining on its Boston photos has not seen). The day frames of the test follow the training frames.
 crop_size = (200, 200)
 day = ['day_0016E5', 'day_0006R0']
-load, labels, pack = dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackDomainInputs')
+load = dict(type='LoadImageFromFile', color_type='color_ignore_orientation')
+labels, pack = dict(type='LoadAnnotations'), dict(type='PackDomainInputs')
 scale = dict(type='Resize', scale=(320, 240), keep_ratio=True)
 train_pipeline = [
     load,

@@ -4,7 +4,8 @@
 # paper), and hue moves by at most 2 degrees, because mmseg cannot draw from hue_delta=0.
 cityscapes = dict(type='TaggedCityscapesDataset', data_root='{{$CITYSCAPES_ROOT:data/cityscapes}}')
 crop_size = (768, 768)
-load, labels, pack = dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackDomainInputs')
+load = dict(type='LoadImageFromFile', color_type='color_ignore_orientation')
+labels, pack = dict(type='LoadAnnotations'), dict(type='PackDomainInputs')
 jitter = dict(
     type='PhotoMetricDistortion', brightness_delta=48, contrast_range=(0.5, 1.5), saturation_range=(0.5, 1.5), hue_delta=1
 )

@@ -2,7 +2,8 @@
 cityscapes = dict(type='TaggedCityscapesDataset', data_root='{{$CITYSCAPES_ROOT:data/cityscapes}}')
 acdc = dict(type='ACDCDataset', data_root='{{$ACDC_ROOT:data/acdc}}')
 crop_size = (512, 512)
-load, domain_image = dict(type='LoadImageFromFile'), dict(type='KeepDomainImage')
+load = dict(type='LoadImageFromFile', color_type='color_ignore_orientation')
+domain_image = dict(type='KeepDomainImage')
 labels, pack = dict(type='LoadAnnotations'), dict(type='PackDomainInputs')
 train_pipeline = [
     load,

@@ -3,7 +3,8 @@
 labelmefacade = dict(type='LabelMeFacadeDataset', data_root='{{$STREET_DATA:../shared/data}}/labelmefacade')
 crop_size = (192, 192)
 train_albums = ['05june05_static_street_boston', 'static_boston_street_april']
-load, labels, pack = dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackDomainInputs')
+load = dict(type='LoadImageFromFile', color_type='color_ignore_orientation')
+labels, pack = dict(type='LoadAnnotations'), dict(type='PackDomainInputs')
 scale = dict(type='Resize', scale=(320, 240), keep_ratio=True)
 train_pipeline = [
     load,

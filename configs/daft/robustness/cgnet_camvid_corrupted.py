@@ -4,7 +4,8 @@ with tools/analysis_tools/test_robustness.py and configs/domino/camvid/cgnet_cam
 """
 
 _base_ = ['../../domino/camvid/cgnet_camvid.py']
-load, corrupt = dict(type='LoadImageFromFile'), dict(type='Corrupt', corruption='fog', severity=3)
+load = dict(type='LoadImageFromFile', color_type='color_ignore_orientation')
+corrupt = dict(type='Corrupt', corruption='fog', severity=3)
 domain_image, labels, pack = dict(type='KeepDomainImage'), dict(type='LoadAnnotations'), dict(type='PackDomainInputs')
 test_pipeline = [load, corrupt, domain_image, labels, pack]
 flips = [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]

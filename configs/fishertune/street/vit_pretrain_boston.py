@@ -9,7 +9,7 @@ _base_ = [
 ]
 model = dict(decode_head=dict(num_classes=8))
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
     dict(type='LoadAnnotations'),
     dict(type='RandomResize', scale=(320, 240), ratio_range=(0.84, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=(200, 200), cat_max_ratio=0.75),

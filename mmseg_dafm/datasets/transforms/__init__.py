@@ -1,8 +1,9 @@
-"""Transforms that keep the domain of an image, scale by it, and one that corrupts it."""
+"""Transforms that keep the domain of an image, scale by it, check its label, and one that corrupts it."""
 
+from mmseg_dafm.datasets.transforms.check_labels import CheckLabels
 from mmseg_dafm.datasets.transforms.corrupt import Corrupt
 from mmseg_dafm.datasets.transforms.domain_resize import DomainResize
 from mmseg_dafm.datasets.transforms.keep_domain_image import KeepDomainImage, domain_image
 from mmseg_dafm.datasets.transforms.pack_domain_inputs import PackDomainInputs
 
-__all__ = ['Corrupt', 'DomainResize', 'KeepDomainImage', 'PackDomainInputs', 'domain_image']
+__all__ = ['CheckLabels', 'Corrupt', 'DomainResize', 'KeepDomainImage', 'PackDomainInputs', 'domain_image']

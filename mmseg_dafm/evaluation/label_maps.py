@@ -1,0 +1,106 @@
+"""Write predicted label maps as PNG files, one per image, in the folders of the images."""
+
+import os
+import os.path as osp
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from mmengine.logging import MessageHub
+from mmengine.utils import mkdir_or_exist
+from PIL import Image
+
+from mmseg_dafm.evaluation.protocol import parse_config
+
+
+def data_roots(dataset: Mapping) -> Iterator[str]:
+    """Yield the folder of each data set inside a data set config: its ``data_root``, or its image folder without one."""
+    inner = [value for key, value in dataset.items() if key not in ('pipeline', 'metainfo', 'data_prefix')]
+    inner = [part for value in inner for part in (value if isinstance(value, list | tuple) else [value])]
+    inner = [part for part in inner if isinstance(part, Mapping) and 'type' in part]
+    for part in inner:
+        yield from data_roots(part)
+    if not inner:
+        root = dataset.get('data_root') or (dataset.get('data_prefix') or {}).get('img_path')
+        if root:
+            yield root
+
+
+def common_root(cfg: Mapping, stage: str = 'test') -> str | None:
+    """The folder below which all images of a config's test lie; None where the config names no folder.
+
+    Args:
+        cfg: a config.
+        stage: ``'test'`` or ``'val'``, whose data loader is meant.
+    """
+    dataset = (cfg.get(f'{stage}_dataloader') or {}).get('dataset') or {}
+    roots = [osp.abspath(root) for root in data_roots(dataset) if '://' not in root]
+    try:
+        return osp.commonpath(roots) if roots else None
+    except ValueError:
+        # on two disks of Windows
+        return None
+
+
+def file_name(image: str, root: str | None) -> str:
+    """Name of an image's label map: its path below ``root`` with the ending ``.png``.
+
+    An image outside of ``root`` keeps its whole path, without the leading separator, so that no two images share a name.
+    Without a ``root``, it is the working directory.
+
+    >>> file_name('/data/fog/images/1.jpg', '/data')
+    'fog/images/1.png'
+    """
+    stem = osp.splitext(image)[0]
+    if '://' in stem:
+        return stem.partition('://')[2] + '.png'
+    stem = osp.abspath(stem)
+    below = osp.relpath(stem, root or os.curdir)
+    if below.split(osp.sep)[0] == osp.pardir:
+        below = osp.splitdrive(stem)[1].lstrip(osp.sep)
+    return below + '.png'
+
+
+def save_label_map(sample: Mapping, folder: str, root: str | None) -> str:
+    """Write the prediction of a sample with the ids of its label files and return the file.
+
+    Args:
+        sample: ``pred_sem_seg`` (1, H, W) and ``img_path``; with ``reduce_zero_label``, class 0 has the id 1 in label files.
+        folder: the folder to write to.
+        root: as :func:`common_root`.
+
+    Raises:
+        ValueError: an id does not fit into 8 bits.
+    """
+    ids = sample['pred_sem_seg']['data'].squeeze(0).cpu().numpy() + int(bool(sample.get('reduce_zero_label')))
+    if ids.max(initial=0) > 255:
+        raise ValueError(f'{sample["img_path"]}: the prediction holds the id {ids.max()}, but label maps have 8 bits.')
+    path = osp.join(folder, file_name(str(sample['img_path']), root))
+    mkdir_or_exist(osp.dirname(path))
+    Image.fromarray(ids.astype(np.uint8)).save(path)
+    return path
+
+
+class LabelMapFolder:
+    """A folder of label maps that finds the common root of the images in the run's config, when the first is written."""
+
+    def __init__(self, folder: str) -> None:
+        mkdir_or_exist(folder)
+        self.folder = folder
+        self.root: str | None = None
+        self.written: dict[str, str] = {}
+
+    def save(self, sample: Mapping) -> None:
+        """Write the prediction of a sample.
+
+        Raises:
+            ValueError: another image has the same name below the common root, such as a.jpg beside a.png.
+        """
+        if not self.written:
+            hub = MessageHub.get_current_instance()
+            stage = 'val' if hub.get_info('loop_stage') == 'val' else 'test'
+            self.root = common_root(parse_config(hub.get_info('cfg')), stage)
+        image = str(sample['img_path'])
+        path = save_label_map(sample, self.folder, self.root)
+        # a validation shows each image once more in every round
+        if self.written.setdefault(path, image) != image:
+            raise ValueError(f'the label maps of {self.written[path]} and {image} would both be {path}: rename one.')
