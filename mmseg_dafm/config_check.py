@@ -7,6 +7,7 @@ from typing import NamedTuple
 from mmengine.config import Config, ConfigDict
 
 from mmseg_dafm.models.adapters.config_check import check_adapter_config
+from mmseg_dafm.models.domain.data_check import check_data
 from mmseg_dafm.models.domain.embedding_file import embed_command
 from mmseg_dafm.optim.schedule_check import check_rates
 from mmseg_dafm.run_config import for_each_dataset
@@ -25,15 +26,16 @@ class Missing(NamedTuple):
 
 
 def check_config(cfg: Config, dataloaders: Sequence[str] = DATALOADERS) -> None:
-    """Raise if `missing_files` finds anything, or `check_adapter_config` or `check_rates` for a config that is to train.
+    """Raise if `missing_files` or `check_data` finds anything, or, in training, `check_adapter_config` or `check_rates`.
 
     Raises:
         FileNotFoundError: With one line per missing file or folder.
-        ValueError: As `check_adapter_config` and `check_rates`.
+        ValueError: As `check_data`, `check_adapter_config` and `check_rates`.
     """
     if 'train_dataloader' in dataloaders:
         check_adapter_config(cfg)
         check_rates(cfg)
+    check_data(cfg, dataloaders)
     problems = list(missing_files(cfg, dataloaders))
     if problems:
         raise FileNotFoundError('\n'.join(map(str, problems)))

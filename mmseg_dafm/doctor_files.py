@@ -59,6 +59,7 @@ def check_config_files(path: str) -> Iterator[Check]:
     from mmengine.config import Config
 
     from mmseg_dafm.config_check import missing_files
+    from mmseg_dafm.models.domain.data_check import check_data
     from mmseg_dafm.optim.schedule_check import check_rates
 
     try:
@@ -76,3 +77,7 @@ def check_config_files(path: str) -> Iterator[Check]:
     except ValueError as error:
         found, _, fix = str(error).partition(': ')
         yield Check(f'config {path}', found, 'rates that never rise above their intent', False, fix=fix)
+    try:
+        check_data(cfg)
+    except ValueError as error:
+        yield Check(f'config {path}', str(error), 'data that fit the embeddings', False, fix='make the config agree with itself')

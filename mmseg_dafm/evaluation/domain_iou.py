@@ -12,9 +12,10 @@ from mmseg.registry import METRICS
 from PIL import Image
 from prettytable import PrettyTable
 
+from mmseg_dafm.core.hub import parse_config
 from mmseg_dafm.evaluation.confusion import confusion_matrix
 from mmseg_dafm.evaluation.domain_scores import check_domain, flat_metrics, summarise
-from mmseg_dafm.evaluation.protocol import describe_test, parse_config
+from mmseg_dafm.evaluation.protocol import describe_test
 from mmseg_dafm.evaluation.tables import number, rows, to_csv, to_json, to_markdown, write_text
 
 
@@ -116,7 +117,8 @@ class DomainIoUMetric(BaseMetric):
             prediction = sample['pred_sem_seg']['data']
             if self.output_dir is not None:
                 name = osp.splitext(osp.basename(path))[0] + '.png'
-                ids = prediction.squeeze(0).cpu().numpy().astype(np.uint8)
+                # with reduce_zero_label, files hold the ids of the label files, as mmseg's metric writes them
+                ids = (prediction.squeeze(0).cpu().numpy() + bool(sample.get('reduce_zero_label'))).astype(np.uint8)
                 Image.fromarray(ids).save(osp.join(self.output_dir, name))
             label = sample['gt_sem_seg']['data'].to(prediction.device)
             try:

@@ -8,6 +8,7 @@ import torch
 from mmcv.transforms import Compose
 from mmseg.datasets.transforms import PackSegInputs
 from mmseg.registry import TRANSFORMS
+from PIL import Image
 
 from mmseg_dafm.datasets import KeepDomainImage, PackDomainInputs
 from mmseg_dafm.datasets.transforms import domain_image
@@ -25,14 +26,40 @@ def sample(shape=(40, 60)):
     )
 
 
-def test_area_interpolation_is_the_mean_of_whole_blocks():
-    img = sample((32, 64))['img']
-    small = domain_image(img, 8)
-    blocks = img.astype(float).reshape(8, 4, 8, 8, 3).mean((1, 3))
-    assert small.shape == (3, 8, 8)
+@pytest.mark.parametrize(('shape', 'found'), [((96, 192), (32, 64)), ((150, 100), (48, 32)), ((20, 30), (32, 48))])
+def test_the_copy_is_what_pillow_makes_of_the_whole_image(shape, found):
+    img = sample(shape)['img']
+    small = domain_image(img, 32)
+    assert small.shape == (3, *found)
     assert small.dtype == torch.uint8
-    # OpenCV rounds halves to even.
-    np.testing.assert_allclose(small.numpy(), blocks.transpose(2, 0, 1)[::-1], atol=0.51)
+    expected = np.array(Image.fromarray(img[..., ::-1]).resize(found[::-1], Image.BICUBIC)).transpose(2, 0, 1)
+    # coefficients are rounded differently, so a value beside a half may fall to the other side
+    assert np.abs(small.numpy().astype(int) - expected).max() <= 1
+
+
+def test_the_copy_is_its_own_memory():
+    img = sample((32, 48))['img']
+    kept = domain_image(img, 32, to_rgb=False)
+    img[:] = 0
+    assert kept.any()
+
+
+def test_a_crop_in_front_of_it_is_named_once(monkeypatch):
+    messages = []
+    monkeypatch.setattr('mmseg_dafm.datasets.transforms.keep_domain_image.print_log', lambda text, *_: messages.append(text))
+    monkeypatch.setattr(KeepDomainImage, 'warned', False)
+    keep = dict(type='KeepDomainImage', size=16)
+    for whole in (
+        [keep],
+        [dict(type='Resize', scale=(33, 25), keep_ratio=True), keep],
+        [dict(type='Resize', scale=(99, 99)), keep],
+    ):
+        Compose(whole)(sample())
+    assert messages == []
+    for _ in range(2):
+        Compose([dict(type='RandomCrop', crop_size=(20, 20)), keep])(sample())
+    assert messages == [messages[0]]
+    assert 'keeps a crop of 20x20 pixels' in messages[0]
 
 
 def test_channels_are_swapped_only_on_request():
