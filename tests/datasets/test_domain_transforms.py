@@ -1,6 +1,7 @@
 """KeepDomainImage and PackDomainInputs."""
 
 import inspect
+import re
 
 import numpy as np
 import pytest
@@ -101,3 +102,16 @@ def test_failures():
         KeepDomainImage()(dict(img=sample()['img'].astype(np.float32)))
     with pytest.raises(ValueError, match='uint8 image, got shape'):
         KeepDomainImage()(dict(img=np.zeros((4, 4), np.uint8)))
+
+
+def test_the_readmes_pipeline_keeps_the_whole_image(root):
+    blocks = re.findall(r'```python\n(.*?)```', (root / 'README.md').read_text(encoding='utf-8'), re.DOTALL)
+    snippet = next(block for block in blocks if "type='DominoFPNHead'" in block)
+    found = {}
+    exec(snippet, found)  # noqa: S102 (a config)
+    kinds = [step['type'] for step in found['train_pipeline']]
+    assert kinds.index('KeepDomainImage') < kinds.index('RandomCrop')
+    steps = [step for step in found['train_pipeline'] if not step['type'].startswith('Load')]
+    packed = Compose([*steps])(sample((600, 800)))
+    assert packed['inputs'].shape == (3, 512, 512)
+    assert packed['data_samples'].domain_img.shape == (3, 224, 298)

@@ -252,3 +252,17 @@ def test_predictions_are_written_where_mmsegs_own_test_tool_asks(tmp_path):
     for sample in samples:
         name = sample['img_path'].rsplit('/', 1)[-1].rsplit('.', 1)[0] + '.png'
         assert np.array_equal(np.array(Image.open(folder / name)), sample['pred_sem_seg']['data'][0].numpy())
+
+
+def test_files_hold_the_ids_of_the_label_files_under_reduce_zero_label(tmp_path):
+    """mmseg's metric writes 150 for ADE20K's last class, whose id is 149 in training."""
+    from PIL import Image
+
+    samples = images(2)
+    samples[0]['reduce_zero_label'] = True
+    metric = make(out_dir=str(tmp_path), output_dir=str(tmp_path / 'files'))
+    metric.process({}, samples)
+    for sample, added in zip(samples, (1, 0), strict=True):
+        name = sample['img_path'].rsplit('/', 1)[-1].rsplit('.', 1)[0] + '.png'
+        found = np.array(Image.open(tmp_path / 'files' / name))
+        assert np.array_equal(found, sample['pred_sem_seg']['data'][0].numpy() + added)

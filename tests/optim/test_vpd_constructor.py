@@ -170,3 +170,35 @@ def test_the_groups_of_a_built_optimizer_follow_the_published_schedule(model):
                 assert group['lr'] == pytest.approx(expected, rel=1e-8), (iteration, group['name'])
         for scheduler in schedulers:
             scheduler.step()
+
+
+@pytest.mark.parametrize(
+    ('name', 'decayed'),
+    [
+        # linear layers, as in VPD
+        ('backbone.text_adapter.mlp.0.weight', True),
+        ('backbone.unet.time_embedding.linear_1.weight', True),
+        # CLIP's own training decays its positions, and no vectors
+        ('domain_embedding.image_encoder.tower.vision_model.embeddings.position_embedding.weight', True),
+        ('domain_embedding.image_encoder.tower.vision_model.embeddings.class_embedding', False),
+        ('backbone.unet.time_embedding.linear_1.bias', False),
+    ],
+)
+def test_what_embeds_is_decayed_like_any_matrix(model, name, decayed):
+    # transformers 5 has no `vision_model` in its names
+    found = by_name(model, parameter_groups(model, 1.0, 0.5))
+    names = [other for other in found if other.replace('vision_model.', '') == name.replace('vision_model.', '')]
+    assert len(names) == 1
+    assert found[names[0]][2] == 0.5 * decayed
+
+
+def test_the_default_recipe_differs_from_vpds_code_on_128_norms_and_the_decay_of_vectors(root):
+    """The counts that docs/papers.md states, of vpd_cityscapes."""
+    cfg = Config.fromfile(root / 'configs/domino/vpd_cityscapes.py').model
+    cfg.backbone.class_embeddings = dict(provider='hash', classes='CityscapesDataset', dim=768)
+    with torch.device('meta'):
+        model = MODELS.build(cfg)
+    ours, theirs = (by_name(model, parameter_groups(model, 1.0, 0.5, legacy_norm_lr=legacy)) for legacy in (False, True))
+    rates = [name for name in ours if ours[name][1] != theirs[name][1]]
+    decays = [name for name in ours if ours[name][2] != theirs[name][2]]
+    assert (len(rates), len(decays)) == (128, 299)

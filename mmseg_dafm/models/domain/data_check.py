@@ -39,17 +39,17 @@ def check_data(cfg: Mapping, dataloaders: Sequence[str] = DATALOADERS) -> None:
     names = None if embeddings is None else class_names(embeddings)
     if names is None:
         return
-    for key, head in _heads(model):
-        if (count := head.get('num_classes')) is not None and count != len(names):
-            raise ValueError(
-                f'model.{key}.num_classes={count}, and model.backbone.class_embeddings name {len(names)} classes: make them '
-                "equal to the data set's number of classes."
-            )
     for name in dataloaders:
         dataset = (cfg.get(name) or {}).get('dataset')
         if dataset:
             for_each_dataset(
                 dataset, lambda leaf, name=name: check_names(names, data_classes(leaf), f'{name}: {leaf.get("type")}')
+            )
+    for key, head in _heads(model):
+        if (count := head.get('num_classes')) is not None and count != len(names):
+            raise ValueError(
+                f'model.{key}.num_classes={count}, and model.backbone.class_embeddings name {len(names)} classes: make them '
+                "equal to the data set's number of classes."
             )
 
 

@@ -29,7 +29,7 @@ class EmbeddingCache:
             parameters: The tower's parameters. torch counts the writes to each, so that no value is read; only writes
                 through ``.data`` go unseen.
         """
-        weights = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in parameters)
+        weights = tuple((id(p), 0 if p.is_inference() else p._version) for p in parameters)
         if weights != self.weights:
             self.stored.clear()
             self.weights = weights
