@@ -107,11 +107,13 @@ def test_a_test_of_any_tool_ends_at_the_first_image(tmp_path):
         Runner.from_cfg(cfg).test()
 
 
-def test_whole_images_of_another_size_than_the_towers_are_refused(tmp_path):
+def test_whole_images_below_the_towers_size_are_refused(tmp_path):
     cfg = tiny_config(tmp_path, 1)
     check_data(cfg)
-    cfg.train_dataloader.dataset.pipeline[1].size = 224
-    with pytest.raises(ValueError, match=r'train_dataloader: KeepDomainImage keeps 224 pixels and the image tower takes 32'):
+    del cfg.train_dataloader.dataset.pipeline[1].size
+    check_data(cfg)
+    cfg.model.domain_embedding.image_encoder.image_size = 336
+    with pytest.raises(ValueError, match=r'train_dataloader: KeepDomainImage keeps 224 pixels and the image tower takes 336'):
         check_data(cfg)
 
 

@@ -48,7 +48,8 @@ class KeepDomainImage(BaseTransform):
     it warns once, because it then keeps the crop.
 
     Args:
-        size: pixels of the copy's short side, equal to the tower's ``image_size``; 224 for the usual CLIP towers.
+        size: pixels of the copy's short side: the tower's ``image_size``, 224 for the usual CLIP towers. A larger copy is
+            resized once more, a smaller one is refused.
         to_rgb: the image is BGR, as mmcv loads it, and is stored as RGB.
 
     Source: Domino, section 2.2 (the image encoder sees the image, not a crop).

@@ -114,14 +114,14 @@ def check_names(names: Sequence[str], classes: Sequence[str] | None, where: str)
 
 
 def check_size(dataset: Mapping, model: Mapping, where: str) -> None:
-    """Refuse pipelines whose KeepDomainImage keeps another size than the image tower takes."""
+    """Refuse pipelines whose KeepDomainImage keeps less than the image tower takes."""
     encoder = (model.get('domain_embedding') or {}).get('image_encoder')
     if not isinstance(encoder, Mapping):
         return
     size = encoder.get('image_size', 224)
     steps = [step for pipeline in pipelines(dataset) for step in pipeline if isinstance(step, Mapping)]
     for step in steps:
-        if str(step.get('type')).rsplit('.', 1)[-1] == 'KeepDomainImage' and step.get('size', 224) != size:
+        if str(step.get('type')).rsplit('.', 1)[-1] == 'KeepDomainImage' and step.get('size', 224) < size:
             raise ValueError(
                 f'{where}: KeepDomainImage keeps {step.get("size", 224)} pixels and the image tower takes {size} '
                 f'(image_encoder.image_size): set KeepDomainImage.size={size} in every pipeline.'

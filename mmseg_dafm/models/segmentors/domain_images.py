@@ -52,12 +52,12 @@ def domain_images(
         RGB images ``(B, 3, S, S)`` in [-1, 1], S the tower's ``image_size``.
 
     Raises:
-        ValueError: If the short side of a kept image is not S.
+        ValueError: If the short side of a kept image is below S, so that it would be enlarged.
     """
     kept = kept_images(metas) if not crop else None
     if kept is not None:
         for image in kept:
-            if min(image.shape[-2:]) != encoder.image_size:
+            if min(image.shape[-2:]) < encoder.image_size:
                 raise ValueError(
                     f'domain_img has a short side of {min(image.shape[-2:])} pixels and the image tower takes '
                     f'{encoder.image_size}: set KeepDomainImage.size={encoder.image_size} in every pipeline.'
