@@ -45,6 +45,7 @@ setup(
         'diffusers>=0.30,<1',
         'transformers>=4.41,<6',
         'safetensors>=0.4',
+        'ftfy',
         'matplotlib',
         'rich',
     ],

@@ -1,6 +1,7 @@
 """Check a config before anything is built: files and packages exist, arguments are known, the schedule keeps its rates."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from mmengine.config import Config, ConfigDict
 from mmseg_dafm.core.component_arguments import check_arguments
 from mmseg_dafm.datasets.config_check import check_data_sets
 from mmseg_dafm.models.adapters.config_check import check_adapter_config
+from mmseg_dafm.models.domain.data_check import check_data
 from mmseg_dafm.models.domain.embedding_file import embed_command
 from mmseg_dafm.optim.schedule_check import check_rates
 from mmseg_dafm.run_config import for_each_dataset
@@ -44,7 +46,7 @@ def check_config(cfg: Config, dataloaders: Sequence[str] = DATALOADERS) -> None:
 
 def refusals(dataloaders: Sequence[str] = DATALOADERS) -> list[Callable[[Config], None]]:
     """Checks of a config that raise ValueError, those of a training only where its loader is looked at."""
-    checks = [check_arguments, check_workers]
+    checks = [check_arguments, check_workers, partial(check_data, dataloaders=dataloaders)]
     return checks + [check_adapter_config, check_rates] if 'train_dataloader' in dataloaders else checks
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from mmseg_dafm.doctor_checks import Check, import_error, installed, numbers
@@ -56,7 +57,7 @@ def check_config_files(path: str) -> Iterator[Check]:
         return
     # the doctor's own import of the package registers nothing
     from mmseg_dafm import datasets, evaluation, hooks, models, optim  # noqa: F401
-    from mmseg_dafm.config_check import check_data_sets, missing_files, missing_packages, refusals
+    from mmseg_dafm.config_check import DATALOADERS, check_data_sets, missing_files, missing_packages, refusals
     from mmseg_dafm.core.config_file import load_config
 
     try:
@@ -69,7 +70,7 @@ def check_config_files(path: str) -> Iterator[Check]:
         yield Check(name, problem.what, '', False, fix=problem.fix)
     refused = []
     # the data sets can be looked at once their files are there
-    for check in (*refusals(), *(() if problems else (check_data_sets,))):
+    for check in (*refusals(), *(() if problems else (partial(check_data_sets, dataloaders=DATALOADERS),))):
         try:
             check(cfg)
         except ValueError as error:

@@ -21,7 +21,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Compute CLIP text embeddings once, for training and testing.')
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument('--dataset', help='registered dataset whose class names to encode, such as CityscapesDataset')
-    what.add_argument('--names', nargs='+', help='names to encode')
+    what.add_argument('--names', nargs='+', help='names to encode; "car; automobile" averages two synonyms')
     what.add_argument('--domains', choices=sorted(DOMAIN_PROMPTS), help='preset of domain descriptions')
     parser.add_argument('--templates', nargs='+', help=f'sentences with {{}} (default: "{DEFAULT_TEMPLATE}"; domains: "{{}}")')
     parser.add_argument('--provider', choices=sorted(DEFAULT_MODELS), default='transformers')

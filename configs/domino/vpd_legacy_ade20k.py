@@ -1,6 +1,7 @@
 """Official VPD on ADE20K: where an official checkpoint runs after tools/model_converters/vpd_official.py.
 
-The class embeddings are VPD's own file (segmentation/class_embeddings.pth of its repository).
+VPD's recipe is for 8 GPUs with 2 images each: tools/dist_train.sh CONFIG 8. The class embeddings are VPD's own file
+(segmentation/class_embeddings.pth of its repository).
 """
 
 _base_ = ['../_base_/models/vpd_fpn.py', '../_base_/datasets/ade20k_512x512.py', '../_base_/schedules/adamw_80k.py']

@@ -10,9 +10,10 @@ optim_wrapper = dict(
     paramwise_cfg=dict(unet_lr_mult=1.0, clip_lr_mult=0.1),
     clip_grad=dict(max_norm=1.0),
 )
+# VPD's rule, see _base_/schedules/adamw_80k.py
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=20),
-    dict(type='PolyLR', eta_min=0.0, power=0.9, begin=20, end=200, by_epoch=False),
+    dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=21),
+    dict(type='PolyLR', eta_min=0.0, power=1.0, begin=0, end=201, by_epoch=False),
 ]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=200, val_interval=200)
 val_cfg = dict(type='ValLoop')

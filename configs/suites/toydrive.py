@@ -7,10 +7,10 @@ thrown away. Then it is tuned to streets in clear weather and tested under all c
 title = 'ToyDrive, tuned in clear weather'
 seeds = [0, 1]
 # pretraining is three times as long and has streets of its own
-_end = {'vpd': '1', 'resnet': '0', 'vit': '0'}
+_end = {'vpd': '1.end=361', 'resnet': '0.end=360', 'vit': '0.end=360'}
 _world = ["train_dataloader.dataset.conditions=['clear','fog','night','rain','snow']", 'train_dataloader.dataset.seed=7',
           'train_cfg.max_iters=360']  # fmt: skip
-_pretrain = {name: [*_world, f'param_scheduler.{place}.end=360'] for name, place in _end.items()}
+_pretrain = {name: [*_world, f'param_scheduler.{place}'] for name, place in _end.items()}
 _pretrain['vit'] += ['optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult=1.0']
 _init = 'model.backbone.init_cfg'
 _start = {

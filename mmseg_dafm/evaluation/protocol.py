@@ -5,21 +5,11 @@ import re
 from collections.abc import Iterator, Mapping
 
 import torch
-from mmengine.config import Config
 
 from mmseg_dafm import __version__
 from mmseg_dafm.run_config import for_each_dataset, pipelines
 
 UNKNOWN = 'unknown'
-
-
-def parse_config(text: str | None) -> dict:
-    """Parse the config text that mmengine's runner puts into the message hub; {} if there is none that parses."""
-    try:
-        return Config.fromstring(text, '.py').to_dict() if text else {}
-    except Exception:
-        # A stamp is never worth the loss of the scores it belongs to, whatever mmengine raises on an odd text.
-        return {}
 
 
 def walk(node) -> Iterator[dict]:

@@ -99,8 +99,8 @@ def test_config_is_plain_and_complete(path):
     assert cfg.custom_imports.imports == ['mmseg_dafm']
     assert [value for value in values(cfg._cfg_dict.to_dict()) if isinstance(value, str) and os.path.isabs(value)] == []
     METRICS.build(cfg.test_evaluator)
-    # the schedule ends with the training
-    assert cfg.train_cfg.max_iters == max(part.end for part in cfg.param_scheduler)
+    # the schedule ends with the training, or one later: mmengine arrives one iteration early, and VPD's rule does not
+    assert max(part.end for part in cfg.param_scheduler) - cfg.train_cfg.max_iters in (0, 1)
 
 
 @pytest.mark.parametrize('path', sorted(FOLDER.rglob('*.py')), ids=name_of)

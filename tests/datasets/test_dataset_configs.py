@@ -128,7 +128,7 @@ def test_cityscapes_to_acdc(root, miniature, name):
     cfg = Config.fromfile(root / f'configs/_base_/datasets/{name}.py')
     batch, domains, views = run_all_parts(cfg)
     assert batch['inputs'][0].shape[1] <= 512
-    assert batch['data_samples'][0].domain_img.shape == (3, 224, 224)
+    assert batch['data_samples'][0].domain_img.shape == (3, 224, 448)
     assert domains == ['cityscapes', 'cityscapes', 'fog', 'night', 'rain', 'snow']
     assert len(views) == 6
     # The label keeps the stored size whatever the image is scaled to.

@@ -1,6 +1,7 @@
 """KeepDomainImage and PackDomainInputs."""
 
 import inspect
+import re
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from mmcv.transforms import Compose
 from mmseg.datasets.transforms import PackSegInputs
 from mmseg.registry import TRANSFORMS
+from PIL import Image
 
 from mmseg_dafm.datasets import KeepDomainImage, PackDomainInputs
 from mmseg_dafm.datasets.transforms import domain_image
@@ -25,14 +27,40 @@ def sample(shape=(40, 60)):
     )
 
 
-def test_area_interpolation_is_the_mean_of_whole_blocks():
-    img = sample((32, 64))['img']
-    small = domain_image(img, 8)
-    blocks = img.astype(float).reshape(8, 4, 8, 8, 3).mean((1, 3))
-    assert small.shape == (3, 8, 8)
+@pytest.mark.parametrize(('shape', 'found'), [((96, 192), (32, 64)), ((150, 100), (48, 32)), ((20, 30), (32, 48))])
+def test_the_copy_is_what_pillow_makes_of_the_whole_image(shape, found):
+    img = sample(shape)['img']
+    small = domain_image(img, 32)
+    assert small.shape == (3, *found)
     assert small.dtype == torch.uint8
-    # OpenCV rounds halves to even.
-    np.testing.assert_allclose(small.numpy(), blocks.transpose(2, 0, 1)[::-1], atol=0.51)
+    expected = np.array(Image.fromarray(img[..., ::-1]).resize(found[::-1], Image.BICUBIC)).transpose(2, 0, 1)
+    # coefficients are rounded differently, so a value beside a half may fall to the other side
+    assert np.abs(small.numpy().astype(int) - expected).max() <= 1
+
+
+def test_the_copy_is_its_own_memory():
+    img = sample((32, 48))['img']
+    kept = domain_image(img, 32, to_rgb=False)
+    img[:] = 0
+    assert kept.any()
+
+
+def test_a_crop_in_front_of_it_is_named_once(monkeypatch):
+    messages = []
+    monkeypatch.setattr('mmseg_dafm.datasets.transforms.keep_domain_image.print_log', lambda text, *_: messages.append(text))
+    monkeypatch.setattr(KeepDomainImage, 'warned', False)
+    keep = dict(type='KeepDomainImage', size=16)
+    for whole in (
+        [keep],
+        [dict(type='Resize', scale=(33, 25), keep_ratio=True), keep],
+        [dict(type='Resize', scale=(99, 99)), keep],
+    ):
+        Compose(whole)(sample())
+    assert messages == []
+    for _ in range(2):
+        Compose([dict(type='RandomCrop', crop_size=(20, 20)), keep])(sample())
+    assert messages == [messages[0]]
+    assert 'keeps a crop of 20x20 pixels' in messages[0]
 
 
 def test_channels_are_swapped_only_on_request():
@@ -74,3 +102,16 @@ def test_failures():
         KeepDomainImage()(dict(img=sample()['img'].astype(np.float32)))
     with pytest.raises(ValueError, match='uint8 image, got shape'):
         KeepDomainImage()(dict(img=np.zeros((4, 4), np.uint8)))
+
+
+def test_the_readmes_pipeline_keeps_the_whole_image(root):
+    blocks = re.findall(r'```python\n(.*?)```', (root / 'README.md').read_text(encoding='utf-8'), re.DOTALL)
+    snippet = next(block for block in blocks if "type='DominoFPNHead'" in block)
+    found = {}
+    exec(snippet, found)  # noqa: S102 (a config)
+    kinds = [step['type'] for step in found['train_pipeline']]
+    assert kinds.index('KeepDomainImage') < kinds.index('RandomCrop')
+    steps = [step for step in found['train_pipeline'] if not step['type'].startswith('Load')]
+    packed = Compose([*steps])(sample((600, 800)))
+    assert packed['inputs'].shape == (3, 512, 512)
+    assert packed['data_samples'].domain_img.shape == (3, 224, 298)

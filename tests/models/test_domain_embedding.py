@@ -2,13 +2,15 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from mmseg.registry import MODELS
+from PIL import Image
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from mmseg_dafm.models.domain.domain_math import domain_alpha, domain_embedding, entropy
-from tests.models_common import CLIP, DOMAINS
+from tests.models_common import CLIP, DOMAINS, segmentor
 from tests.models_common import domain_embedding as config
 
 
@@ -89,7 +91,7 @@ def test_images_are_resized_and_normalised_as_clip_wants_them():
     constant = torch.full((1, 3, 50, 70), 0.5) * 2 - 1
     mean = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(1, 3, 1, 1)
     std = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(1, 3, 1, 1)
-    pixels = ((0.5 - mean) / std).expand(1, 3, 32, 32)
+    pixels = ((128 / 255 - mean) / std).expand(1, 3, 32, 32)  # images are resized as bytes
     assert torch.allclose(encoder(constant), encoder.tower(pixel_values=pixels).image_embeds, atol=1e-5)
 
 
@@ -137,7 +139,17 @@ def test_open_clip_serves_as_provider(tmp_path):
 
 def test_bad_settings_give_one_sentence():
     cases = [
-        (dict(temperature=0.0), 'temperature=0.0 must be positive'),
+        *(
+            (dict(temperature=value), f'temperature={value!r} must be a positive, finite number')
+            for value in (0.0, -1, math.nan, math.inf, '0.01', None, True)
+        ),
+        (dict(w_scale=math.nan), 'w_scale=nan must be a finite number'),
+        (dict(cache=-1), 'cache=-1 must be a whole number'),
+        (dict(descriptions=dict(provider='hash', classes=['clear'], dim=16, projected_dim=12)), "one name, 'clear', so alpha is"),
+        (dict(descriptions=dict(provider='hash', classes=[], dim=16, projected_dim=12)), 'classes is an empty list'),
+        (dict(descriptions='domains.safetensors'), "domain_embedding.descriptions='domains.safetensors' must be a dict"),
+        (dict(image_encoder=dict(resize='crop')), r"image_encoder.resize='crop' is unknown: use one of \('squash', 'clip'\)"),
+        (dict(image_encoder=dict(mean=[0.5])), r'image_encoder.mean=\[0.5\] must hold three numbers'),
         (dict(space='x'), "space='x' is unknown"),
         (dict(descriptions=dict(provider='hash', classes=DOMAINS, dim=16)), 'hold no projected vectors'),
         (
@@ -151,6 +163,10 @@ def test_bad_settings_give_one_sentence():
     for kwargs, message in cases:
         with pytest.raises(ValueError, match=message):
             build(**kwargs)
+    with pytest.raises(ValueError, match="image_encoder='openai/clip' must be a dict"):
+        MODELS.build({**config(), 'image_encoder': 'openai/clip'})
+    with pytest.raises(ValueError, match="domain_embedding='clip' must be a dict"):
+        MODELS.build(segmentor(domain_embedding='clip'))
     with pytest.raises(FileNotFoundError, match="pretrained='no/where': no CLIP weights there"):
         build(image_encoder=dict(pretrained='no/where')).init_weights()
 
@@ -193,3 +209,132 @@ def test_open_clip_towers_of_openai_get_their_activation(monkeypatch):
     assert activations('tiny-gelu', pretrained=None) == {'GELU'}
     assert activations('tiny-gelu', pretrained='some/file.pt') == {'GELU'}
     assert activations('tiny-gelu', pretrained='some/file.pt', quick_gelu=True) == {'QuickGELU'}
+
+
+def street(height, width):
+    """A smooth image with noise and hard edges, uint8 RGB."""
+    rng = np.random.default_rng(height)
+    y, x = np.mgrid[:height, :width]
+    smooth = np.stack([120 + 100 * np.sin(x / 37 + y / 51), 120 + 100 * np.cos(x / 23), (x + y) % 256], -1)
+    smooth[height // 2 :: 17] = 255
+    return (smooth + rng.normal(0, 12, smooth.shape)).clip(0, 255).astype(np.uint8)
+
+
+def bytes_of(pixels, encoder):
+    return (pixels * encoder.std + encoder.mean) * 255
+
+
+@pytest.mark.parametrize('size', [(1024, 2048), (1080, 1920), (480, 360), (90, 160)])
+def test_resize_clip_is_what_transformers_feeds_to_clip(size):
+    """At most one of 255 steps apart, where a value lies beside a half; the mean is far below that."""
+    from transformers import CLIPImageProcessor
+
+    encoder = build(image_encoder=dict(image_size=224, config={**CLIP, 'patch_size': 32}, resize='clip')).image_encoder
+    picture = street(*size)
+    expected = CLIPImageProcessor()(Image.fromarray(picture), return_tensors='pt').pixel_values
+    found = encoder.view(torch.from_numpy(picture).permute(2, 0, 1)[None])
+    difference = (bytes_of(expected, encoder) - found).abs()
+    assert difference.max() < 1.01
+    assert difference.mean() < 0.02
+    squashed = build(image_encoder=dict(image_size=224, config={**CLIP, 'patch_size': 32})).image_encoder
+    assert (bytes_of(expected, encoder) - squashed.view(torch.from_numpy(picture).permute(2, 0, 1)[None])).abs().mean() > 5
+
+
+@pytest.mark.parametrize('size', [(1024, 2048), (480, 360)])
+def test_squash_shows_the_whole_image(size):
+    """Within a step or two, on average, of one direct resize: the copy is resized in two steps."""
+    encoder = build(image_encoder=dict(image_size=224, config={**CLIP, 'patch_size': 32})).image_encoder
+    picture = street(*size)
+    direct = np.array(Image.fromarray(picture).resize((224, 224), Image.BICUBIC)).astype(float)
+    found = encoder.view(torch.from_numpy(picture).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
+    assert np.abs(found - direct).mean() < 1.5
+
+
+def test_devices_without_a_kernel_for_bytes_agree_with_pillow(monkeypatch):
+    from mmseg_dafm.core import resize
+
+    class Elsewhere:
+        """What a GPU tensor looks like to the choice of the path."""
+
+        def __init__(self, images):
+            self.images, self.shape, self.device = images, images.shape, torch.device('meta')
+
+        def float(self):
+            return self.images.float()
+
+    images = torch.from_numpy(street(200, 300)).permute(2, 0, 1)[None]
+    found = resize._bicubic(Elsewhere(images), 64, 96)
+    assert (found.float() - resize._bicubic(images, 64, 96).float()).abs().max() <= 1
+
+
+PREPROCESSING = [
+    ('ViT-L-14', 'openai', 0.4815, True),
+    ('ViT-L-14', 'laion2b_s32b_b82k', 0.5, True),
+    ('ViT-B-16-SigLIP', 'webli', 0.5, False),
+    ('ViT-B-32', 'laion2b_s34b_b79k', 0.4815, True),
+    ('MobileCLIP-S1', 'datacompdr', 0.0, True),
+]
+
+
+@pytest.mark.parametrize(('model', 'tag', 'mean', 'crop'), PREPROCESSING)
+def test_open_clip_weights_bring_their_own_mean_and_resize_mode(model, tag, mean, crop):
+    open_clip = pytest.importorskip('open_clip')
+    from mmseg_dafm.models.domain.open_clip_models import open_clip_preprocessing
+
+    wanted, found = open_clip.get_pretrained_cfg(model, tag), open_clip_preprocessing(model, tag)
+    assert (found.mean, found.std) == (tuple(wanted['mean']), tuple(wanted['std']))
+    assert found.mean[0] == pytest.approx(mean, abs=1e-3)
+    assert found.crop == (wanted['resize_mode'] == 'shortest') == crop
+
+
+def test_every_published_open_clip_weight_gets_its_own_mean():
+    open_clip = pytest.importorskip('open_clip')
+    from mmseg_dafm.models.domain.open_clip_models import open_clip_preprocessing
+
+    others = 0
+    for model, tag in open_clip.list_pretrained():
+        wanted, found = open_clip.get_pretrained_cfg(model, tag), open_clip_preprocessing(model, tag)
+        assert (found.mean, found.std, found.crop) == (
+            tuple(wanted['mean']), tuple(wanted['std']), wanted['resize_mode'] == 'shortest'), (model, tag)  # fmt: skip
+        others += found.mean != open_clip.OPENAI_DATASET_MEAN
+    assert others >= 50
+
+
+def test_an_open_clip_tower_sees_what_open_clips_own_transform_gives(monkeypatch):
+    open_clip = pytest.importorskip('open_clip')
+    from mmseg_dafm.models.domain.image_encoder import ImageEncoder
+
+    tiny = dict(vision_cfg=dict(image_size=224, layers=1, width=64, patch_size=32), text_cfg=dict(width=16, heads=2, layers=1))
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, 'tiny-modes', dict(embed_dim=12, **tiny))
+    half = dict(mean=(0.5,) * 3, std=(0.5,) * 3, interpolation='bicubic')
+    tags = {'crop': {'url': '', **half, 'resize_mode': 'shortest'}, 'stretch': {'url': '', **half, 'resize_mode': 'squash'}}
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, 'tiny-modes', tags)
+    picture = street(300, 501)
+    images = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 127.5 - 1
+    for tag, entry in tags.items():
+        encoder = ImageEncoder(provider='open_clip', model='tiny-modes', pretrained=tag, resize='clip')
+        seen = []
+        encoder.tower.register_forward_pre_hook(lambda module, args, seen=seen: seen.append(args[0]))
+        encoder(images)
+        cfg = open_clip.transform.PreprocessCfg(**{key: entry[key] for key in ('mean', 'std', 'resize_mode', 'interpolation')})
+        expected = open_clip.transform.image_transform_v2(cfg, is_train=False)(Image.fromarray(picture))
+        steps = (seen[0][0] - expected).abs() * 127.5
+        # the centre is exact up to rounding; stretching takes two steps in place of one
+        assert steps.max() < 1.01 if tag == 'crop' else steps.mean() < 1.5
+    mixed = ImageEncoder(provider='open_clip', model='tiny-modes', pretrained='a/file.pt', resize='clip')
+    assert mixed.mean.flatten().tolist() == pytest.approx(open_clip.OPENAI_DATASET_MEAN)
+    del tags['crop']
+    alone = ImageEncoder(provider='open_clip', model='tiny-modes', pretrained='a/file.pt', resize='clip')
+    assert alone.mean.flatten().tolist() == [0.5] * 3, 'all published weights of the architecture agree'
+    given = ImageEncoder(provider='open_clip', model='tiny-modes', pretrained=None, mean=[0.1] * 3, std=[0.2] * 3)
+    assert given.mean.flatten().tolist() == pytest.approx([0.1] * 3)
+    with pytest.raises(ValueError, match='image_size=336 and the tower of .* takes'):
+        ImageEncoder(provider='open_clip', model='tiny-modes', pretrained=None, image_size=336)
+
+
+def test_a_local_folder_brings_its_preprocessing(tmp_path):
+    CLIPVisionModelWithProjection(CLIPVisionConfig(**CLIP, image_size=32)).save_pretrained(tmp_path)
+    (tmp_path / 'preprocessor_config.json').write_text('{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25]}')
+    encoder = build(image_encoder=dict(model=str(tmp_path), config=None, pretrained=True)).image_encoder
+    assert encoder.mean.flatten().tolist() == [0.5] * 3
+    assert encoder.std.flatten().tolist() == [0.25] * 3

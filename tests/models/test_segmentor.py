@@ -2,14 +2,19 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
+from PIL import Image
 
+from mmseg_dafm.analysis.domain_explorer import compute_alphas
+from mmseg_dafm.datasets.transforms import domain_image
 from mmseg_dafm.models.domain.domain_embedding import DomainEmbedding
+from mmseg_dafm.models.segmentors import DomainAwareEncoderDecoder, domain_aware_encoder_decoder
 from mmseg_dafm.models.segmentors.domain_images import domain_images, to_unit_rgb
 from mmseg_dafm.models.segmentors.windows import window_boxes
 from tests.models_common import preprocessor, segmentor, vpd_backbone
@@ -169,7 +174,8 @@ def test_normalisation_is_undone_and_padding_cut_off(bgr_to_rgb):
     raw = [torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8) for _ in range(2)]
     inputs = module(dict(inputs=raw, data_samples=samples(2, (32, 32))), training=True)['inputs']
     metas = [dict(img_shape=(32, 32))] * 2
-    found = domain_images(inputs, metas, module, 32, crop=False)
+    encoder = MODELS.build(segmentor()).domain_embedding.image_encoder
+    found = domain_images(inputs, metas, module, encoder, crop=False)
     expected = torch.stack([image.flip(0) for image in raw]) / 127.5 - 1  # loaded as BGR
     assert torch.allclose(found, expected, atol=1e-5)
     assert to_unit_rgb(inputs, module).shape == inputs.shape
@@ -272,6 +278,75 @@ def test_a_frozen_tower_sees_each_kept_image_once_and_w_stays_the_same():
     model._embed_domain(images(), metas[1:])
     model._embed_domain(images(), metas[1:])
     assert seen[-2:] == [2, 2], 'a full cache takes nothing new'
+
+
+def test_weights_loaded_into_the_tower_alone_renew_its_cache():
+    model = MODELS.build(segmentor())
+    module, metas = model.domain_embedding, [dict(domain_img=torch.randint(0, 256, (3, 32, 48), dtype=torch.uint8))] * 2
+    model._embed_domain(images(), metas)
+    other = MODELS.build(segmentor()).domain_embedding.image_encoder
+    for load in (
+        lambda: module.image_encoder.load_state_dict(other.state_dict()),
+        lambda: module.image_encoder.tower.load_state_dict({k: v + 0.01 for k, v in other.tower.state_dict().items()}),
+        lambda: torch.nn.init.normal_(next(module.image_encoder.parameters())),
+    ):
+        load()
+        found, _ = model._embed_domain(images(), metas)
+        module.cache.stored.clear()
+        fresh, _ = model._embed_domain(images(), metas)
+        assert torch.equal(found, fresh)
+
+
+def test_a_kept_image_below_the_towers_size_is_refused():
+    model = MODELS.build(segmentor())
+    model._embed_domain(images(1), [dict(domain_img=torch.zeros(3, 64, 96, dtype=torch.uint8))])
+    for shape in ((3, 16, 24), (3, 96, 31)):
+        with pytest.raises(
+            ValueError, match=r'short side of (16|31) pixels and the image tower takes 32: set KeepDomainImage.size=32'
+        ):
+            model._embed_domain(images(1), [dict(domain_img=torch.zeros(shape, dtype=torch.uint8))])
+
+
+def test_w_from_crops_in_training_is_said_once(monkeypatch):
+    messages = []
+    monkeypatch.setattr(domain_aware_encoder_decoder, 'print_log', lambda text, *_: messages.append(text))
+    monkeypatch.setattr(DomainAwareEncoderDecoder, 'warned_of_crops', False)
+    model, whole = MODELS.build(segmentor()), torch.zeros(3, 32, 48, dtype=torch.uint8)
+    model.loss(images(), samples(2, (64, 96), domain_img=whole))
+    model.eval().predict(images(), samples(2, (64, 96)))
+    model.train()
+    model.domain_embedding.crop = True
+    model.loss(images(), samples(2, (64, 96)))
+    assert messages == []
+    model.domain_embedding.crop = False
+    for _ in range(2):
+        model.loss(images(), samples(2, (64, 96)))
+    assert len(messages) == 1
+    assert 'KeepDomainImage' in messages[0]
+    assert 'PackDomainInputs' in messages[0]
+
+
+@pytest.mark.parametrize('resize', ['squash', 'clip'])
+def test_training_testing_and_the_explorer_see_the_same_pixels(resize, tmp_path):
+    """One image of 90 x 160: kept in training, kept in test, as the test's input, and read by the explorer."""
+    pixels = torch.randint(0, 256, (90, 160, 3), dtype=torch.uint8).numpy()
+    Image.fromarray(pixels).save(tmp_path / 'street.png')
+    bgr = np.ascontiguousarray(pixels[..., ::-1])
+    cfg = segmentor()
+    cfg['domain_embedding'].update(cache=0)
+    cfg['domain_embedding']['image_encoder'].update(resize=resize)
+    model = MODELS.build(cfg)
+    seen, tower = [], model.domain_embedding.image_encoder.tower
+    tower.register_forward_pre_hook(lambda module, args, kwargs: seen.append(kwargs['pixel_values']), with_kwargs=True)
+    whole = model.data_preprocessor(dict(inputs=[torch.from_numpy(bgr).permute(2, 0, 1)], data_samples=samples(1, (90, 160))))
+    kept = dict(img_shape=(64, 64), domain_img=domain_image(bgr, 32))
+    model.train()._embed_domain(images(1, (64, 64)), [kept])
+    model.eval()._embed_domain(whole['inputs'], [dict(img_shape=(90, 160), domain_img=kept['domain_img'])])
+    model._embed_domain(whole['inputs'], [dict(img_shape=(90, 160))])
+    list(compute_alphas([tmp_path / 'street.png'], model.domain_embedding.alpha))
+    assert len(seen) == 4
+    for pixels in seen[1:]:
+        assert torch.equal(pixels, seen[0])
 
 
 def test_a_trained_tower_is_never_cached():

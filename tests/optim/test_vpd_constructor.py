@@ -1,13 +1,21 @@
-"""Parameter groups: exact learning rate and decay of every parameter."""
+"""Parameter groups: exact learning rate and decay of every parameter, and VPD's schedule in every config."""
+
+import functools
+import json
+from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmseg.registry import MODELS
+from mmseg.registry import MODELS, PARAM_SCHEDULERS
 
 from mmseg_dafm.optim.group_table import group_table
+from mmseg_dafm.optim.schedule_check import intended_rates, simulate
 from mmseg_dafm.optim.vpd_constructor import parameter_groups
 from tests.models_common import segmentor
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope='module')
@@ -100,3 +108,97 @@ def test_a_frozen_model_and_wrong_keys_are_refused(model):
     frozen = torch.nn.Linear(2, 2).requires_grad_(False)
     with pytest.raises(ValueError, match='no parameter requires a gradient'):
         parameter_groups(frozen, 1.0, 0.0)
+
+
+def published_factor(iteration: int, warmup: int, length: int) -> float:
+    """VPD's factor of every learning rate: linear to 0 from iteration 0, under a linear warm-up from 1e-6.
+
+    Source: VPD's config (poly, power 1, min_lr 0; warm-up 'linear', 1500 iterations, ratio 1e-6) and mmcv 1.6's rule for these.
+    """
+    regular = 1 - iteration / length
+    if iteration >= warmup:
+        return regular
+    return regular * (1 - (1 - iteration / warmup) * (1 - 1e-6))
+
+
+def vpd_configs() -> list[Path]:
+    found = [path for path in (ROOT / 'configs').rglob('*.py') if not {'_base_', 'suites'} & {*path.parts}]
+    return sorted(path for path in found if uses_vpd_schedule(Config.fromfile(path)))
+
+
+def uses_vpd_schedule(cfg: Config) -> bool:
+    return cfg.model.backbone.type == 'VPDBackbone' or cfg.train_cfg.max_iters == 80000
+
+
+@functools.cache
+def simulated(rates: tuple, schedulers: str, length: int):
+    return simulate(dict(rates), json.loads(schedulers), length)
+
+
+def test_every_vpd_and_domino_config_has_the_published_schedule():
+    paths = vpd_configs()
+    names = {path.relative_to(ROOT / 'configs').as_posix() for path in paths}
+    assert {path.relative_to(ROOT / 'configs').as_posix() for path in (ROOT / 'configs/domino').glob('*.py')} <= names
+    assert {
+        'quickstart/domino_sub_toydrive.py',
+        'domino/camvid/small_vpd_sub_camvid.py',
+        'toy/vpd_fishertune_toydrive.py',
+    } <= names
+    assert {'baselines/fpn_r50_cityscapes.py', 'fishertune/fisher_vpd_domino_sub_cityscapes.py'} <= names
+    for path in paths:
+        cfg = Config.fromfile(path)
+        length, warmup = cfg.train_cfg.max_iters, cfg.param_scheduler[0].end - 1
+        assert warmup == (1500 if length == 80000 else length // 8 if length == 120 else length // 10), path
+        rates = intended_rates(cfg.optim_wrapper)
+        found = simulated(tuple(rates.items()), json.dumps([dict(part) for part in cfg.param_scheduler]), length)
+        for iteration in (0, warmup // 2, warmup - 1, warmup, length // 2, length - 1):
+            expected = [rate * published_factor(iteration, warmup, length) for rate in rates.values()]
+            assert found[iteration].tolist() == pytest.approx(expected, rel=1e-8), (path, iteration)
+
+
+def test_the_groups_of_a_built_optimizer_follow_the_published_schedule(model):
+    """Through mmengine's wrapper and schedulers, every group: the U-Net at a tenth, the rest at the full rate."""
+    cfg = Config.fromfile(ROOT / 'configs/domino/vpd_domino_sub_cityscapes.py')
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    base = {group['name']: group['lr'] for group in wrapper.optimizer.param_groups}
+    assert {round(rate / 8e-5, 9) for rate in base.values()} == {0.1, 1.0}
+    schedulers = [PARAM_SCHEDULERS.build({**part, 'optimizer': wrapper}) for part in cfg.param_scheduler]
+    for iteration in range(1502):
+        if iteration in (0, 750, 1499, 1500, 1501):
+            for group in wrapper.optimizer.param_groups:
+                expected = base[group['name']] * published_factor(iteration, 1500, 80000)
+                assert group['lr'] == pytest.approx(expected, rel=1e-8), (iteration, group['name'])
+        for scheduler in schedulers:
+            scheduler.step()
+
+
+@pytest.mark.parametrize(
+    ('name', 'decayed'),
+    [
+        # linear layers, as in VPD
+        ('backbone.text_adapter.mlp.0.weight', True),
+        ('backbone.unet.time_embedding.linear_1.weight', True),
+        # CLIP's own training decays its positions, and no vectors
+        ('domain_embedding.image_encoder.tower.vision_model.embeddings.position_embedding.weight', True),
+        ('domain_embedding.image_encoder.tower.vision_model.embeddings.class_embedding', False),
+        ('backbone.unet.time_embedding.linear_1.bias', False),
+    ],
+)
+def test_what_embeds_is_decayed_like_any_matrix(model, name, decayed):
+    # transformers 5 has no `vision_model` in its names
+    found = by_name(model, parameter_groups(model, 1.0, 0.5))
+    names = [other for other in found if other.replace('vision_model.', '') == name.replace('vision_model.', '')]
+    assert len(names) == 1
+    assert found[names[0]][2] == 0.5 * decayed
+
+
+def test_the_default_recipe_differs_from_vpds_code_on_128_norms_and_the_decay_of_vectors(root):
+    """The counts that docs/papers.md states, of vpd_cityscapes."""
+    cfg = Config.fromfile(root / 'configs/domino/vpd_cityscapes.py').model
+    cfg.backbone.class_embeddings = dict(provider='hash', classes='CityscapesDataset', dim=768)
+    with torch.device('meta'):
+        model = MODELS.build(cfg)
+    ours, theirs = (by_name(model, parameter_groups(model, 1.0, 0.5, legacy_norm_lr=legacy)) for legacy in (False, True))
+    rates = [name for name in ours if ours[name][1] != theirs[name][1]]
+    decays = [name for name in ours if ours[name][2] != theirs[name][2]]
+    assert (len(rates), len(decays)) == (128, 299)

@@ -233,3 +233,17 @@ def test_inconsistent_banks_are_refused(change, message):
     fields = {'names': ('a', 'b'), 'pooled': torch.ones(2, 4), 'projected': None, 'model': 'm'} | change
     with pytest.raises(ValueError, match=message):
         EmbeddingBank(**fields)
+
+
+@pytest.mark.parametrize(
+    ('cfg', 'message'),
+    [
+        ('cityscapes.safetensors', r"backbone.class_embeddings='cityscapes.safetensors' must be a dict"),
+        (['road', 'sky'], 'must be a dict'),
+        ({'provider': 'hash', 'classes': []}, 'classes is an empty list'),
+        ({'provider': 'hash', 'classes': ()}, 'classes is an empty list'),
+    ],
+)
+def test_strings_and_empty_lists_in_place_of_a_config_are_one_sentence(cfg, message):
+    with pytest.raises(ValueError, match=message):
+        build_bank(cfg, 'backbone.class_embeddings')

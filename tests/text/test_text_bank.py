@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from mmseg_dafm.models.domain.embedding_file import load_embeddings
 from mmseg_dafm.models.domain.prompts import DOMAIN_PROMPTS, domain_prompts
-from mmseg_dafm.models.domain.text_bank import encode_texts
+from mmseg_dafm.models.domain.text_bank import clean_text, encode_texts
 
 open_clip = pytest.importorskip('open_clip')
 transformers = pytest.importorskip('transformers')
@@ -279,3 +279,35 @@ def test_a_whole_clip_is_read_without_a_word_about_its_other_half(tmp_path, monk
     said.clear()
     assert encode_texts(['fog'], model=str(tmp_path)).pooled.shape == (1, WIDTH)
     assert said == []
+
+
+DIRTY = ('driver’s seat', 'ｃａｒ', 'ﬁeld  of\tgrass', 'road &amp;amp; pavement', 'cafÃ©')
+CLEAN = ("driver's seat", 'car', 'field of grass', 'road & pavement', 'café')
+
+
+def test_both_providers_get_the_ids_of_clips_own_tokenizer(hf_folder, open_clip_file):
+    """open_clip's tokenizer cleans by itself and serves as the reference; transformers' does not."""
+    tokenizer = open_clip.tokenizer.SimpleTokenizer()
+    for dirty, clean in zip(DIRTY, CLEAN, strict=True):
+        assert clean_text(dirty) == clean
+        assert tokenizer(dirty).tolist() == tokenizer(clean_text(dirty)).tolist() == tokenizer(clean).tolist()
+    for arguments in (dict(model=str(hf_folder)), dict(provider='open_clip', model='tiny-dafm', pretrained=str(open_clip_file))):
+        dirty, clean = encode_texts(DIRTY, **arguments), encode_texts(CLEAN, **arguments)
+        assert dirty.names == DIRTY, 'rows keep the names as they were given'
+        assert torch.equal(dirty.pooled, clean.pooled)
+
+
+def test_synonyms_are_averaged(hf_folder):
+    templates = ('a photo of a {}', '{}')
+    bank = encode_texts(['car; automobile', 'road', 'R&amp;B ;'], templates, model=str(hf_folder))
+    alone = encode_texts(['car', 'automobile', 'road', 'R&B'], templates, model=str(hf_folder))
+    assert bank.names == ('car; automobile', 'road', 'R&amp;B ;')
+    for key in ('pooled', 'projected'):
+        rows = getattr(alone, key)
+        torch.testing.assert_close(getattr(bank, key), torch.stack([rows[:2].mean(0), rows[2], rows[3]]))
+
+
+@pytest.mark.parametrize(('names', 'message'), [([], 'no names to embed'), (['road', ' ; '], r"the name ' ; ' is empty")])
+def test_empty_names_are_refused(hf_folder, names, message):
+    with pytest.raises(ValueError, match=message):
+        encode_texts(names, model=str(hf_folder))

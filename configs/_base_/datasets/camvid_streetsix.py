@@ -3,7 +3,7 @@
 data_root = '{{$STREET_DATA:../shared/data}}'
 crop_size = (192, 192)
 day = ['day_0016E5', 'day_0006R0']
-load = [dict(type='LoadImageFromFile', color_type='color_ignore_orientation'), dict(type='KeepDomainImage')]
+load = [dict(type='LoadImageFromFile', color_type='color_ignore_orientation'), dict(type='KeepDomainImage', size=64)]
 labels, pack = dict(type='LoadAnnotations'), dict(type='PackDomainInputs')
 scale = dict(type='Resize', scale=(320, 240), keep_ratio=True)
 train_pipeline = [

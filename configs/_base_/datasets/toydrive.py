@@ -4,21 +4,21 @@ crop_size = (128, 256)
 conditions = ('clear', 'fog', 'night', 'rain', 'snow')
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='KeepDomainImage'),
+    dict(type='KeepDomainImage', size=64),
     dict(type='LoadAnnotations'),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDomainInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='KeepDomainImage'),
+    dict(type='KeepDomainImage', size=64),
     dict(type='LoadAnnotations'),
     dict(type='PackDomainInputs'),
 ]
 flips = [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]
 tta_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='KeepDomainImage'),
+    dict(type='KeepDomainImage', size=64),
     dict(type='TestTimeAug', transforms=[flips, [dict(type='LoadAnnotations')], [dict(type='PackDomainInputs')]]),
 ]
 train_dataloader = dict(

@@ -1,22 +1,29 @@
 """Keep a small copy of the whole image, for the domain embedding."""
 
-import cv2
+import logging
+
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
+from mmengine.logging import print_log
 from mmseg.registry import TRANSFORMS
+
+from mmseg_dafm.core.resize import resize_short_side
+
+# pixels by which resizing may miss the size that the scale factor gives
+SLACK = 2
 
 
 def domain_image(img: np.ndarray, size: int, to_rgb: bool = True) -> torch.Tensor:
-    """Resize a whole image to a square, without a crop.
+    """Make a small copy of a whole image, with its aspect ratio and without a crop.
 
     Args:
         img: (H, W, 3) uint8, range 0 to 255; BGR where ``to_rgb`` is set.
-        size: side of the square in pixels.
+        size: pixels of the copy's short side.
         to_rgb: swap the first and the last channel.
 
     Returns:
-        (3, size, size) uint8 RGB, range 0 to 255.
+        (3, h, w) uint8 RGB, range 0 to 255, the shorter of h and w equal to ``size``.
 
     Raises:
         ValueError: ``img`` is not an (H, W, 3) array of uint8.
@@ -26,11 +33,9 @@ def domain_image(img: np.ndarray, size: int, to_rgb: bool = True) -> torch.Tenso
             f'KeepDomainImage needs an (H, W, 3) uint8 image, got shape {img.shape} and {img.dtype}; '
             f'put it right after LoadImageFromFile, without to_float32.'
         )
-    # Area interpolation averages all pixels; it means nothing for enlarging, where cv2 falls back to bilinear.
-    small = cv2.resize(img, (size, size), interpolation=cv2.INTER_AREA)
-    if to_rgb:
-        small = small[..., ::-1]
-    return torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1)))
+    small = resize_short_side(torch.from_numpy(np.ascontiguousarray(img)).permute(2, 0, 1)[None], size)[0]
+    # a copy of its own, because later transforms may write into the image
+    return (small.flip(0) if to_rgb else small).clone(memory_format=torch.contiguous_format)
 
 
 @TRANSFORMS.register_module()
@@ -38,25 +43,47 @@ class KeepDomainImage(BaseTransform):
     """Store the whole image, small, as ``results['domain_img']`` before the pipeline crops it.
 
     Put it right after loading. ``PackDomainInputs`` carries the picture to ``data_sample.domain_img``; flips, crops
-    and photometric distortions of the pipeline do not touch it.
+    and photometric distortions of the pipeline do not touch it. The image tower makes its square of the copy, see
+    ``image_encoder.resize``; the training, the test and ``explore_domains.py`` resize by the same function. Behind a crop
+    it warns once, because it then keeps the crop.
 
     Args:
-        size: side in pixels, 224 for the usual CLIP towers.
+        size: pixels of the copy's short side: the tower's ``image_size``, 224 for the usual CLIP towers. A larger copy is
+            resized once more, a smaller one is refused.
         to_rgb: the image is BGR, as mmcv loads it, and is stored as RGB.
 
     Source: Domino, section 2.2 (the image encoder sees the image, not a crop).
     """
 
+    warned = False
+
     def __init__(self, size: int = 224, to_rgb: bool = True) -> None:
-        if not isinstance(size, int) or size < 1:
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise ValueError(f'KeepDomainImage: size must be a positive integer, got {size!r}.')
         self.size = size
         self.to_rgb = to_rgb
 
     def transform(self, results: dict) -> dict:
-        """Add ``domain_img``, (3, size, size) uint8 RGB."""
+        """Add ``domain_img``, (3, h, w) uint8 RGB, the shorter side ``size``."""
+        self._warn_of_crop(results)
         results['domain_img'] = domain_image(results['img'], self.size, self.to_rgb)
         return results
+
+    def _warn_of_crop(self, results: dict) -> None:
+        """Warn, once per process, where an earlier transform has cut the image: nothing else says so."""
+        original = results.get('ori_shape')
+        if KeepDomainImage.warned or original is None:
+            return
+        scale = np.broadcast_to(np.asarray(results.get('scale_factor', 1.0), float), 2)[::-1]
+        whole, found = np.asarray(original[:2]) * scale, results['img'].shape[:2]
+        if (found < whole - SLACK).any():
+            KeepDomainImage.warned = True
+            print_log(
+                f'KeepDomainImage keeps a crop of {found[0]}x{found[1]} pixels, not the whole image: put it before the crop, or '
+                'leave it out and set domain_embedding.crop=True.',
+                'current',
+                logging.WARNING,
+            )
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(size={self.size}, to_rgb={self.to_rgb})'

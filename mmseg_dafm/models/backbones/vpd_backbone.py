@@ -16,6 +16,8 @@ from mmseg_dafm.models.backbones.latents import LatentEncoder
 from mmseg_dafm.models.backbones.sd_architectures import resolve_architecture
 from mmseg_dafm.models.backbones.sd_weights import load_unet
 from mmseg_dafm.models.backbones.unet_walk import check_unet, walk_unet
+from mmseg_dafm.models.domain.clip_names import warn_of_text_encoder
+from mmseg_dafm.models.domain.data_check import check_running_data
 from mmseg_dafm.models.domain.embedding_file import build_bank
 
 PRESETS = {
@@ -106,9 +108,10 @@ class VPDBackbone(BaseModule):
             self.unet.requires_grad_(False)
         self.latents = LatentEncoder(parts['vae'], settings['latent_scale'], self._sources.get('vae'), save_frozen, latent_dtype)
 
-        bank = build_bank(class_embeddings)
+        bank = build_bank(class_embeddings, 'backbone.class_embeddings')
         if bank.pooled is None:
             raise ValueError(f'class_embeddings={class_embeddings} hold no pooled vectors: write them with tools/embed_text.py.')
+        warn_of_text_encoder(bank, architecture)
         self.class_names = tuple(bank.names)
         self._check_widths(bank.pooled.shape[-1])
         self.register_buffer('class_embeddings', bank.pooled.float())
@@ -116,7 +119,7 @@ class VPDBackbone(BaseModule):
         self.text_adapter = TextAdapter(width)
         project = fuse != 'none' and domain_channels not in (None, width)
         self.domain_projection = nn.Linear(domain_channels, width) if project else None
-        self._input_checked = False
+        self._input_checked = self._classes_checked = False
 
     @property
     def out_channels(self) -> tuple[int, ...]:
@@ -130,7 +133,8 @@ class VPDBackbone(BaseModule):
         return self.fuse != 'none'
 
     def init_weights(self) -> None:
-        """Read the pretrained weights; diffusers' own initialisers are never reached."""
+        """Compare the class names with the run's data, then read the weights; diffusers' own initialisers are never reached."""
+        self._check_classes(('train_dataloader', 'val_dataloader'))
         if self._sources.get('unet') is not None and not self._unet_loaded:
             load_unet(self.unet, self._sources['unet'])
             self._unet_loaded = True
@@ -166,10 +170,13 @@ class VPDBackbone(BaseModule):
             Four tensors ``(B, C_i, ceil(H / s), ceil(W / s))`` for s = 8, 16, 32, 64, see :attr:`out_channels`.
 
         Raises:
-            ValueError: If the images of the first batch are not in [-1, 1], or W is missing.
+            ValueError: If the images of the first batch are not in [-1, 1], W is missing, or the classes of the run's data
+                are not those of the embeddings.
         """
         if not self._input_checked and not torch.compiler.is_compiling():
             self._check_range(images)
+            if not self.training:
+                self._check_classes(('test_dataloader',))
         height, width = images.shape[-2:]
         pad = -width % STRIDES[-1], -height % STRIDES[-1]
         if any(pad):
@@ -197,6 +204,12 @@ class VPDBackbone(BaseModule):
         if found is not None and not found.is_meta and not torch.allclose(found.to(self.class_embeddings), self.class_embeddings):
             print_log("class embeddings differ from the checkpoint's, which are used", logger='current', level=logging.WARNING)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def _check_classes(self, dataloaders: tuple[str, ...]) -> None:
+        """Compare the class names with the data of the run, once; our own tools have done so before the model was built."""
+        if not self._classes_checked:
+            check_running_data(self.class_names, dataloaders)
+            self._classes_checked = True
 
     def _check_widths(self, width: int) -> None:
         """Class embeddings must fit the U-Net's context, latents its input."""

@@ -1,12 +1,14 @@
 """DomainEmbedding: from an image to its domain embedding W, with CLIP."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from mmseg_dafm.models.domain.clip_names import check_same_space
 from mmseg_dafm.models.domain.domain_math import domain_alpha, domain_embedding, entropy
 from mmseg_dafm.models.domain.embedding_cache import EmbeddingCache
 from mmseg_dafm.models.domain.embedding_file import build_bank
@@ -25,7 +27,7 @@ class DomainEmbedding(BaseModule):
         descriptions: Where the description embeddings come from, see
             :func:`mmseg_dafm.models.domain.embedding_file.build_bank`.
         image_encoder: Arguments of :class:`~mmseg_dafm.models.domain.image_encoder.ImageEncoder`.
-        temperature: T, > 0; 1.0 is the printed equation, 0.01 CLIP's own logit scale.
+        temperature: T, > 0 and finite; 1.0 is the printed equation, 0.01 CLIP's own logit scale.
         learnable_temperature: Learn log T.
         space: Vectors summed in W: ``projected`` (joint space, as printed) or ``pooled`` (the space and scale of the
             class tokens). alpha always lives in the joint space.
@@ -36,7 +38,8 @@ class DomainEmbedding(BaseModule):
         init_cfg: mmengine's.
 
     Raises:
-        ValueError: For T <= 0, an unknown space, a missing space in the file, or joint widths that differ.
+        ValueError: If T is not positive and finite, there are fewer than two descriptions, a space is unknown or missing in
+            the file, joint widths differ, or the descriptions are by the text tower of another CLIP.
 
     Source: Domino, sec. 2.2; the tower is trainable in its Fig. 2, which ``image_encoder.trainable`` follows.
     """
@@ -54,11 +57,21 @@ class DomainEmbedding(BaseModule):
         init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
-        if temperature <= 0:
-            raise ValueError(f'temperature={temperature} must be positive.')
+        if not _is_number(temperature) or not 0 < temperature < math.inf:
+            raise ValueError(f'domain_embedding.temperature={temperature!r} must be a positive, finite number.')
+        if not _is_number(w_scale) or not math.isfinite(w_scale):
+            raise ValueError(f'domain_embedding.w_scale={w_scale!r} must be a finite number.')
+        if not isinstance(cache, int) or cache < 0:
+            raise ValueError(f'domain_embedding.cache={cache!r} must be a whole number of embeddings, 0 or more.')
+        if not isinstance(image_encoder, Mapping):
+            raise ValueError(f"domain_embedding.image_encoder={image_encoder!r} must be a dict, such as dict(model='...').")
         if space not in SPACES:
             raise ValueError(f'space={space!r} is unknown: use one of {SPACES}.')
-        bank = build_bank(descriptions)
+        bank = build_bank(descriptions, 'domain_embedding.descriptions')
+        if len(bank.names) < 2:
+            raise ValueError(
+                f'domain_embedding.descriptions hold one name, {bank.names[0]!r}, so alpha is always 1: give at least two.'
+            )
         self.image_encoder = ImageEncoder(**image_encoder)
         for name in {'projected', space}:
             if getattr(bank, name) is None:
@@ -68,6 +81,7 @@ class DomainEmbedding(BaseModule):
                 f'the descriptions are {bank.projected.shape[-1]} wide in the joint space and the image tower '
                 f'{self.image_encoder.model_name!r} gives {self.image_encoder.out_channels}: use the text tower of the same CLIP.'
             )
+        check_same_space(bank, self.image_encoder)
         self.domain_names, self.space, self.w_scale, self.crop = tuple(bank.names), space, w_scale, crop
         # settings, not weights: a checkpoint trained with other descriptions or temperature must not bring them along
         self.register_buffer('joint', bank.projected.float(), persistent=False)
@@ -87,8 +101,6 @@ class DomainEmbedding(BaseModule):
     def init_weights(self) -> None:
         """Load the image tower; nothing else here has random weights."""
         self.image_encoder.init_weights()
-        if self.cache is not None:
-            self.cache.clear()
         self._is_init = True
 
     def alpha(self, images: Tensor, keys: Sequence[bytes] | None = None) -> Tensor:
@@ -102,6 +114,7 @@ class DomainEmbedding(BaseModule):
         if keys is None or self.cache is None:
             embeddings = self.image_encoder(images)
         else:
+            self.cache.keep_to(self.image_encoder.parameters())
             embeddings = self.cache.lookup(images, keys, self.image_encoder)
         return domain_alpha(embeddings, self.joint, self.log_temperature.exp())
 
@@ -118,12 +131,11 @@ class DomainEmbedding(BaseModule):
         alpha = self.alpha(images, keys)
         return self.w_scale * domain_embedding(alpha, self.summed), alpha
 
-    def _load_from_state_dict(self, *args, **kwargs):
-        if self.cache is not None:
-            self.cache.clear()
-        super()._load_from_state_dict(*args, **kwargs)
-
     @staticmethod
     def scalars(alpha: Tensor) -> dict[str, Tensor]:
         """What is worth logging of alpha ``(B, N)``: its entropy in nats (log N: W says nothing about the image)."""
         return dict(domain_alpha_entropy=entropy(alpha.detach()))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -61,7 +61,7 @@ def resolve_classes(classes: Sequence[str] | str) -> tuple[str, ...]:
     """Turn a list of names, a registered dataset's class name or a domain prompt preset into a tuple of names.
 
     Raises:
-        ValueError: If the dataset is not registered or carries no class names.
+        ValueError: If the dataset is not registered or carries no class names, or the list is empty.
         TypeError: If `classes` is neither a string nor a sequence of strings.
     """
     if isinstance(classes, str):
@@ -81,6 +81,8 @@ def resolve_classes(classes: Sequence[str] | str) -> tuple[str, ...]:
             raise ValueError(f'dataset {dataset.__name__} has no METAINFO["classes"]: list the names instead')
     if not isinstance(classes, Sequence) or not all(isinstance(name, str) for name in classes):
         raise TypeError(f'classes must be a dataset name or a list of names, got {classes!r}')
+    if not classes:
+        raise ValueError('classes is an empty list: give the names, or leave the key out.')
     return tuple(classes)
 
 

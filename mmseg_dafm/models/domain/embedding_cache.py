@@ -1,6 +1,6 @@
 """Image embeddings of a frozen tower, remembered: each training image is seen dozens of times and its embedding never changes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 
 import torch
@@ -20,11 +20,19 @@ class EmbeddingCache:
     """
 
     def __init__(self, capacity: int):
-        self.capacity, self.stored = capacity, {}
+        self.capacity, self.stored, self.weights = capacity, {}, ()
 
-    def clear(self) -> None:
-        """Forget everything, because the tower's weights have changed."""
-        self.stored.clear()
+    def keep_to(self, parameters: Iterable[Tensor]) -> None:
+        """Forget everything if the tower's weights have changed, however they were loaded or written.
+
+        Args:
+            parameters: The tower's parameters. torch counts the writes to each, so that no value is read; only writes
+                through ``.data`` go unseen.
+        """
+        weights = tuple((id(p), 0 if p.is_inference() else p._version) for p in parameters)
+        if weights != self.weights:
+            self.stored.clear()
+            self.weights = weights
 
     def lookup(self, images: Tensor, keys: Sequence[bytes], embed: Callable[[Tensor], Tensor]) -> Tensor:
         """Embeddings of a batch, computed only for the images that are new.

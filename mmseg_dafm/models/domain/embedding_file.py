@@ -116,20 +116,23 @@ def _load_safetensors(path: Path) -> EmbeddingBank:
     )
 
 
-def build_bank(cfg: Mapping) -> EmbeddingBank:
+def build_bank(cfg: Mapping, key: str = 'embeddings') -> EmbeddingBank:
     """Build a bank from a config dict, which stays as it is.
 
     Args:
         cfg: Either `dict(path, classes=None, row_names=None, aliases=None, subset=False)` for a file (all its rows when
             `classes` is absent), or `dict(provider='hash', classes, dim=768, projected_dim=None, scale=1.0)`.
+        key: Where the config stands, for messages.
 
     Returns:
         The bank, rows in the order of `classes`.
 
     Raises:
         FileNotFoundError: If the file is missing; the message holds the command that makes it.
-        ValueError: If a key is unknown or missing, or the file does not match the classes.
+        ValueError: If `cfg` is no dict, a key is unknown or missing, or the file does not match the classes.
     """
+    if not isinstance(cfg, Mapping):
+        raise ValueError(f"{key}={cfg!r} must be a dict, such as dict(path='FILE.safetensors').")
     cfg = dict(cfg)
     if ('path' in cfg) == ('provider' in cfg):
         raise ValueError(f"an embedding config needs either 'path' or 'provider', got keys {sorted(cfg)}")

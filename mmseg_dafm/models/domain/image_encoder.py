@@ -1,18 +1,25 @@
 """CLIP image towers of transformers and open_clip behind one forward."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from mmseg_dafm.core.quiet import quiet_loading
-from mmseg_dafm.models.domain.open_clip_models import create_open_clip, import_open_clip, needs_quick_gelu
-from mmseg_dafm.models.domain.resize import resize_square
+from mmseg_dafm.core.resize import from_bytes, make_square, resize_short_side, to_bytes
+from mmseg_dafm.models.domain.open_clip_models import (
+    CLIP_MEAN,
+    CLIP_STD,
+    Preprocessing,
+    create_open_clip,
+    import_open_clip,
+    needs_quick_gelu,
+    open_clip_preprocessing,
+)
 from mmseg_dafm.models.layers.fill import fill
 from mmseg_dafm.models.layers.frozen_tower import FrozenTower
-
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 # Facts of the published config.json files, so that a model can be built before its weights are fetched.
 _VIT = dict(intermediate_size=3072, hidden_size=768, num_hidden_layers=12, num_attention_heads=12, projection_dim=512)
@@ -29,6 +36,7 @@ VISION_CONFIGS = {
     ),
 }
 PROVIDERS = ('transformers', 'open_clip')
+RESIZES = ('squash', 'clip')
 
 
 class ImageEncoder(FrozenTower):
@@ -41,13 +49,22 @@ class ImageEncoder(FrozenTower):
             file. None leaves them random. Read by ``init_weights``, before training.
         config: transformers: vision config overriding the known or stored one.
         trainable: Train the tower (Domino, Fig. 2) instead of freezing it.
-        image_size: Side in pixels to which images are resized, without crop.
+        image_size: Side in pixels of the square that the tower takes; the whole image is resized to it.
+        resize: How the square is made of an image that is resized, by bicubic, to ``image_size`` on its short side:
+            ``squash`` stretches, so that the tower sees the whole image; ``clip`` does as the weights' own library, which
+            takes the centre for CLIP and stretches for SigLIP.
+        mean: Mean of RGB in 0 to 1; None: of the weights' own configuration (open_clip's table, or
+            ``preprocessor_config.json`` in a local folder), else OpenAI's.
+        std: Standard deviation, as ``mean``.
         save_frozen: Keep a frozen tower in checkpoints.
         quick_gelu: open_clip: the activation that OpenAI's weights were trained with; None: known for tags, else off. Set
             True for a file of OpenAI's weights.
 
     Raises:
-        ValueError: For an unknown provider or an unknown model without config.
+        ValueError: For an unknown provider, resize or model without config, or an ``image_size`` that is not the tower's.
+
+    Deviation: CLIP itself sees the centre. The default stretches, because the centre of a street image of 2:1 is half of
+    it, and W is to describe the image; ``resize='clip'`` gives CLIP's view.
     """
 
     def __init__(
@@ -60,32 +77,55 @@ class ImageEncoder(FrozenTower):
         image_size: int = 224,
         save_frozen: bool = True,
         quick_gelu: bool | None = None,
+        resize: str = 'squash',
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
     ):
         if provider not in PROVIDERS:
             raise ValueError(f'image_encoder.provider={provider!r} is unknown: use one of {PROVIDERS}.')
+        if resize not in RESIZES:
+            raise ValueError(f'image_encoder.resize={resize!r} is unknown: use one of {RESIZES}.')
         source = model if pretrained is True else pretrained
         super().__init__(source or None, frozen=not trainable, save=save_frozen or trainable)
         self.provider, self.model_name, self.quick_gelu = provider, model, quick_gelu
         self.image_size = image_size
         if provider == 'transformers':
             self.tower, self.out_channels = _build_transformers(model, config, image_size)
+            wanted = _stored_preprocessing(source or model)
         else:
-            self.tower, self.out_channels = _build_open_clip(model, source, quick_gelu)
-        self.register_buffer('mean', torch.tensor(CLIP_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer('std', torch.tensor(CLIP_STD).view(1, 3, 1, 1), persistent=False)
+            self.tower, self.out_channels = _build_open_clip(model, source, quick_gelu, image_size)
+            wanted = open_clip_preprocessing(model, source)
+        self.crop = resize == 'clip' and wanted.crop
+        self._explicit = mean is not None and std is not None
+        for name, given, own in (('mean', mean, wanted.mean), ('std', std, wanted.std)):
+            values = torch.tensor(tuple(own if given is None else given), dtype=torch.float32)
+            if values.shape != (3,):
+                raise ValueError(f'image_encoder.{name}={given!r} must hold three numbers, for R, G and B in 0 to 1.')
+            self.register_buffer(name, values.view(1, 3, 1, 1), persistent=False)
         self.freeze()
+
+    @property
+    def identifier(self) -> str:
+        """Provider and weights, in the form in which embedding files name their model."""
+        where = self.source or self.model_name
+        return f'transformers:{where}' if self.provider == 'transformers' else f'open_clip:{self.model_name}/{self.source}'
+
+    def view(self, images: Tensor) -> Tensor:
+        """The square that the tower sees: uint8 ``(B, 3, H, W)`` to uint8 ``(B, 3, S, S)``, S the ``image_size``."""
+        return make_square(resize_short_side(images, self.image_size), self.image_size, self.crop)
 
     def forward(self, images: Tensor) -> Tensor:
         """Embed images.
 
         Args:
-            images: RGB ``(B, 3, H, W)`` in [-1, 1].
+            images: RGB ``(B, 3, H, W)`` in [-1, 1]; squares of ``image_size`` are taken as they are.
 
         Returns:
             Un-normalised embeddings ``(B, P)``.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            images = resize_square(images, self.image_size)
+            if tuple(images.shape[-2:]) != (self.image_size, self.image_size):
+                images = from_bytes(self.view(to_bytes(images)), images.dtype)
             pixels = ((images + 1) / 2 - self.mean) / self.std
             if self.provider == 'transformers':
                 return self.tower(pixel_values=pixels).image_embeds
@@ -94,6 +134,8 @@ class ImageEncoder(FrozenTower):
     def read_pretrained(self) -> None:
         """Fill the tower from ``source``."""
         where = f'image_encoder.pretrained={self.source!r}'
+        if self.provider == 'transformers':
+            self._check_stored_mean()
         try:
             if self.provider == 'transformers':
                 from transformers import CLIPVisionModelWithProjection
@@ -111,6 +153,23 @@ class ImageEncoder(FrozenTower):
                 f'({type(error).__name__}: {str(error).splitlines()[0][:120]}).'
             ) from error
         fill(self.tower, state, f'the image tower of {where}')
+
+    def _check_stored_mean(self) -> None:
+        """Refuse a hub's weights whose own mean or std differ from what is used; a model is built before they are fetched."""
+        from transformers import CLIPImageProcessor
+
+        if self._explicit or Path(self.source).is_dir():
+            return
+        try:
+            stored = CLIPImageProcessor.from_pretrained(self.source)
+        except (OSError, ValueError):
+            return
+        found = [torch.tensor(values).view(1, 3, 1, 1).to(self.mean) for values in (stored.image_mean, stored.image_std)]
+        if not all(torch.allclose(a, b, atol=1e-4) for a, b in zip(found, (self.mean, self.std), strict=True)):
+            raise ValueError(
+                f'image_encoder.pretrained={self.source!r} was trained with other means: set image_encoder.mean='
+                f'{list(stored.image_mean)} and image_encoder.std={list(stored.image_std)}.'
+            )
 
 
 def _build_transformers(model: str, config: dict | None, image_size: int) -> tuple[nn.Module, int]:
@@ -133,11 +192,25 @@ def _build_transformers(model: str, config: dict | None, image_size: int) -> tup
     return CLIPVisionModelWithProjection(vision), vision.projection_dim
 
 
-def _build_open_clip(model: str, source: str | None, quick_gelu: bool | None) -> tuple[nn.Module, int]:
+def _stored_preprocessing(folder: str) -> Preprocessing:
+    """What the preprocessor_config.json of a local folder says; OpenAI's without one, as for hub ids."""
+    path = Path(folder).expanduser() / 'preprocessor_config.json'
+    if not path.is_file():
+        return Preprocessing()
+    stored = json.loads(path.read_text(encoding='utf-8'))
+    mean, std = stored.get('image_mean') or CLIP_MEAN, stored.get('image_std') or CLIP_STD
+    return Preprocessing(tuple(mean), tuple(std), bool(stored.get('do_center_crop', True)))
+
+
+def _build_open_clip(model: str, source: str | None, quick_gelu: bool | None, image_size: int) -> tuple[nn.Module, int]:
     """Build a random open_clip image tower, with the activation its weights need, and return it with its joint width."""
     open_clip = import_open_clip()
     if model not in open_clip.list_models():
         raise ValueError(f'image_encoder.model={model!r} is no open_clip model; see open_clip.list_models().')
     if quick_gelu is None:
         quick_gelu = source is not None and needs_quick_gelu(model, source)
-    return create_open_clip(model, quick_gelu=quick_gelu).visual, open_clip.get_model_config(model)['embed_dim']
+    visual = create_open_clip(model, quick_gelu=quick_gelu).visual
+    own = getattr(visual, 'image_size', image_size)
+    if any(side != image_size for side in (own if isinstance(own, tuple | list) else (own,))):
+        raise ValueError(f'image_encoder.image_size={image_size} and the tower of {model!r} takes {own}; make them equal.')
+    return visual, open_clip.get_model_config(model)['embed_dim']

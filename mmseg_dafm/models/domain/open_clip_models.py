@@ -1,6 +1,67 @@
-"""Whole CLIP models of open_clip, built with the activation that their weights were trained with."""
+"""Whole CLIP models of open_clip, with the activation and the preprocessing that their weights were trained with."""
 
+import logging
+from typing import NamedTuple
+
+from mmengine.logging import print_log
 from torch import nn
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class Preprocessing(NamedTuple):
+    """What an image tower's weights want: mean and std of RGB in 0 to 1, and the centre of the image or all of it, stretched."""
+
+    mean: tuple[float, ...] = CLIP_MEAN
+    std: tuple[float, ...] = CLIP_STD
+    crop: bool = True
+
+
+def open_clip_preprocessing(model: str, source: str | None) -> Preprocessing:
+    """The preprocessing of published weights, from open_clip's own table.
+
+    Args:
+        model: Architecture name.
+        source: Tag of published weights, a local file, or None.
+
+    Returns:
+        For a file, or without weights, what all published weights of the architecture agree on; OpenAI's where there are
+        none, or where they differ (with a warning for a file).
+
+    Source: the table of open_clip, `open_clip.get_pretrained_cfg`.
+    """
+    open_clip = import_open_clip()
+    model = model.replace('/', '-')
+    entry = open_clip.get_pretrained_cfg(model, source) if source else {}
+    if entry:
+        if entry.get('interpolation', 'bicubic') != 'bicubic':
+            print_log(
+                f'{model}/{source} was trained on images resized by {entry["interpolation"]}; here all are resized by bicubic.',
+                'current',
+                logging.WARNING,
+            )
+        return _as_preprocessing(entry)
+    found = {
+        _as_preprocessing(open_clip.get_pretrained_cfg(model, tag)) for tag in open_clip.list_pretrained_tags_by_model(model)
+    }
+    if len(found) == 1:
+        return found.pop()
+    if found and source:
+        means = sorted({entry.mean for entry in found})
+        print_log(
+            f'image_encoder.pretrained={source!r} does not tell its mean and std, and published weights of {model} differ '
+            f"(means {means}): OpenAI's are used; set image_encoder.mean and std if the file wants others.",
+            'current',
+            logging.WARNING,
+        )
+    return Preprocessing()
+
+
+def _as_preprocessing(entry: dict) -> Preprocessing:
+    """An entry of open_clip's table; its mode `shortest` is the centre."""
+    mean, std = entry.get('mean') or CLIP_MEAN, entry.get('std') or CLIP_STD
+    return Preprocessing(tuple(mean), tuple(std), entry.get('resize_mode', 'shortest') == 'shortest')
 
 
 def needs_quick_gelu(model: str, tag: str) -> bool:

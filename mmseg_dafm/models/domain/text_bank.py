@@ -1,8 +1,10 @@
 """CLIP text embeddings of names: what `tools/embed_text.py` computes, once, before any training."""
 
+import html
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import ftfy
 import torch
 from torch import Tensor, nn
 
@@ -29,12 +31,13 @@ def encode_texts(
 ) -> EmbeddingBank:
     r"""Encode N names into CLIP's pooled and projected text spaces.
 
-    For a name k and templates t_1..t_T the row is the mean of un-normalised vectors,
-    \( d_k = \frac{1}{T} \sum_j \mathrm{CLIP}(t_j(k)) \). The pooled vector is the text tower's state at the end-of-text
-    token after the final LayerNorm; the projected one is the same state in the space shared with images.
+    For a name k with synonyms k_1..k_S, written `car; automobile`, and templates t_1..t_T the row is the mean of
+    un-normalised vectors, \( d_k = \frac{1}{S T} \sum_{i,j} \mathrm{CLIP}(t_j(k_i)) \). Texts are cleaned as CLIP's own
+    code cleans them, before either provider's tokenizer, see :func:`clean_text`. The pooled vector is the text tower's state
+    at the end-of-text token after the final LayerNorm; the projected one is the same state in the space shared with images.
 
     Args:
-        names: N names, all different; they name the rows.
+        names: N names, all different; they name the rows, as they are written.
         templates: Sentences with one `{}` each. VPD's published class embeddings use the default.
         provider: 'transformers' or 'open_clip'.
         model: Hub id or local folder (transformers), or architecture name (open_clip). A local Stable Diffusion folder
@@ -49,10 +52,13 @@ def encode_texts(
         A bank of N rows, float32, on the CPU.
 
     Raises:
-        ValueError: If a template lacks its `{}`, a sentence is too long for the model, or the model cannot be loaded.
+        ValueError: If there are no names, one is empty, a template lacks its `{}`, a sentence is too long for the model, or the
+            model cannot be loaded.
 
     Source: Domino, section 2.2, d_i = CLIP_Text(k_i); VPD for the pooled class embeddings.
     """
+    if not names:
+        raise ValueError('there are no names to embed: give at least one')
     if not templates or any(template.count('{}') != 1 for template in templates):
         raise ValueError(f'each template must hold {{}} exactly once, got {list(templates)}')
     if phrases is not None and len(phrases) != len(names):
@@ -67,15 +73,41 @@ def encode_texts(
     else:
         encode = _open_clip_encoder(model, pretrained, device)
 
-    sentences = [template.format(phrase) for phrase in (phrases or names) for template in templates]
+    words = [synonyms(phrase) for phrase in (phrases or names)]
+    sentences = [clean_text(template.format(word)) for group in words for word in group for template in templates]
+    counts = [len(group) * len(templates) for group in words]
     with torch.no_grad():
         parts = [encode(batch) for batch in _batches(sentences, batch_size)]
     pooled, projected = (
-        None if column[0] is None else torch.cat(column).cpu().float().unflatten(0, (len(names), -1)).mean(1)
+        None if column[0] is None else torch.stack([rows.mean(0) for rows in torch.cat(column).cpu().float().split(counts)])
         for column in zip(*parts, strict=True)
     )
     identifier = f'{model}/{pretrained}' if pretrained else model
     return EmbeddingBank(tuple(names), pooled, projected, f'{provider}:{identifier}', tuple(templates), 'encode_texts')
+
+
+def clean_text(text: str) -> str:
+    """Mend a text as CLIP's own tokenizer does first: encoding, typographic characters, HTML entities, white space.
+
+    `it’s`, full-width letters, ligatures and `&amp;` then give the ids that CLIP was trained on. transformers' tokenizer
+    alone does not do this.
+
+    Source: CLIP's published code, `clip/simple_tokenizer.py`.
+    """
+    return ' '.join(html.unescape(html.unescape(ftfy.fix_text(text))).split())
+
+
+def synonyms(name: str) -> list[str]:
+    """The synonyms of a name, cleaned: `car; automobile` is two.
+
+    Raises:
+        ValueError: If nothing is left of the name.
+    """
+    # entities end in a semicolon, so they are resolved first
+    found = [word for word in map(str.strip, clean_text(name).split(';')) if word]
+    if not found:
+        raise ValueError(f'the name {name!r} is empty: give a word, or several with ; between them')
+    return found
 
 
 def _batches(items: list[str], size: int) -> Iterator[list[str]]:

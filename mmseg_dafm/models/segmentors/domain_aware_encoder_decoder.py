@@ -1,9 +1,11 @@
 """DomainAwareEncoderDecoder: mmseg's EncoderDecoder with one domain embedding per image."""
 
+import logging
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from mmengine.logging import print_log
 from mmengine.model import initialize
 from mmengine.structures import PixelData
 from mmseg.models.segmentors import EncoderDecoder
@@ -25,8 +27,8 @@ GPU_WINDOWS = 8
 class DomainAwareEncoderDecoder(EncoderDecoder):
     """Segmentor that computes the domain embedding W once per image and hands it to backbone, neck and heads.
 
-    In training W is computed from the whole image when the pipeline supplies it (KeepDomainImage), else from the crop;
-    in test from the whole image, and all sliding windows share it. Parts that do not take W work unchanged, and
+    In training W is computed from the whole image when the pipeline supplies it (KeepDomainImage), else from the crop,
+    with a warning; in test from the whole image, and all sliding windows share it. Parts that do not take W work unchanged, and
     without ``domain_embedding`` this is mmseg's EncoderDecoder with batched windows and exact padding.
 
     Args:
@@ -49,6 +51,8 @@ class DomainAwareEncoderDecoder(EncoderDecoder):
     Source: Domino, Fig. 2.
     """
 
+    warned_of_crops = False
+
     def __init__(
         self,
         backbone: dict,
@@ -62,6 +66,8 @@ class DomainAwareEncoderDecoder(EncoderDecoder):
         pretrained: str | None = None,
         init_cfg: dict | None = None,
     ):
+        if domain_embedding is not None and not isinstance(domain_embedding, dict):
+            raise ValueError(f"domain_embedding={domain_embedding!r} must be a dict with type='DomainEmbedding'.")
         # not EncoderDecoder's: the neck's channels are known only once the backbone stands
         super(EncoderDecoder, self).__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         self.domain_embedding = None if domain_embedding is None else MODELS.build(domain_embedding)
@@ -213,12 +219,27 @@ class DomainAwareEncoderDecoder(EncoderDecoder):
         module = self.domain_embedding
         if module is None:
             return None, {}
-        size, crop = module.image_encoder.image_size, module.crop and self.training
-        images = domain_images(inputs, metas, self.data_preprocessor, size, crop)
-        kept = None if crop or module.cache is None else kept_images(metas)
-        keys = None if kept is None else [image_key(image) for image in kept]
+        crop, kept = module.crop and self.training, kept_images(metas)
+        if self.training and kept is None and not crop:
+            self._warn_of_crops()
+        images = domain_images(inputs, metas, self.data_preprocessor, module.image_encoder, crop)
+        keys = None if crop or module.cache is None or kept is None else [image_key(image) for image in kept]
         domain, alpha = module(images, keys)
         return domain, module.scalars(alpha)
+
+    @staticmethod
+    def _warn_of_crops() -> None:
+        """Warn, once per process, that W comes from other images in training than in test."""
+        if DomainAwareEncoderDecoder.warned_of_crops:
+            return
+        DomainAwareEncoderDecoder.warned_of_crops = True
+        print_log(
+            'In training W is computed from the augmented input (its crop and colours), in test from the whole image, because '
+            "samples carry no domain_img. Put dict(type='KeepDomainImage') before the crop and end the pipeline with "
+            "dict(type='PackDomainInputs') in place of PackSegInputs; or set domain_embedding.crop=True if that is meant.",
+            'current',
+            logging.WARNING,
+        )
 
     def _check_domain_use(self) -> None:
         """W must come from somewhere and go somewhere."""
