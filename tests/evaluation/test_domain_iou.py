@@ -298,3 +298,6 @@ def test_names_of_label_maps():
     cfg = dict(test_dataloader=dict(dataset=dict(type='RepeatDataset', dataset=dict(type='A', data_root='x/y'))))
     assert common_root(cfg) == str(Path('x/y').absolute())
     assert common_root(cfg, 'val') is None
+    # one set that names its image folder: no folders above the images
+    cfg['test_dataloader']['dataset']['dataset']['data_prefix'] = dict(img_path='images/val')
+    assert common_root(cfg) == str(Path('x/y/images/val').absolute())
