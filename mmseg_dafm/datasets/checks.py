@@ -126,7 +126,7 @@ def check_label_ids(
         if not fileio.exists(path, backend_args=backend_args):
             raise ValueError(f'{data_set}: the label file {path} does not exist; check seg_map_path and seg_map_suffix.')
         content = fileio.get(path, backend_args=backend_args)
-        label = mmcv.imfrombytes(content, flag='unchanged', backend='pillow').squeeze()
+        label = mmcv.imfrombytes(content, flag='unchanged', backend='pillow')
         check_one_channel(label, path, data_set)
         check_ids(label, num_ids, path, data_set, ignore_index)
 

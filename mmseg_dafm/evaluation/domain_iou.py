@@ -41,7 +41,7 @@ class DomainIoUMetric(BaseMetric):
         ignore_index: label id of the pixels that do not count.
         out_dir: folder of the tables; None for the work folder.
         output_dir: folder to which each predicted label map is written as a PNG, in the folders that the images lie in below
-            the common folder of all data sets of the test; mmseg's ``tools/test.py --out`` sets it. The ids are those of
+            the common image folder of all data sets of the test; mmseg's ``tools/test.py --out`` sets it. The ids are those of
             label files: with ``reduce_zero_label`` they begin at 1.
         format_only: write the label maps and score nothing.
         keep_results: set by the same tool; the scores are always computed, so it changes nothing.

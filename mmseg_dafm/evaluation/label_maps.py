@@ -9,20 +9,20 @@ from mmengine.logging import MessageHub
 from mmengine.utils import mkdir_or_exist
 from PIL import Image
 
-from mmseg_dafm.evaluation.protocol import parse_config
+from mmseg_dafm.core.hub import parse_config
 
 
-def data_roots(dataset: Mapping) -> Iterator[str]:
-    """Yield the folder of each data set inside a data set config: its ``data_root``, or its image folder without one."""
+def image_folders(dataset: Mapping) -> Iterator[str]:
+    """Yield the image folder of each data set inside a data set config; its ``data_root`` where the config does not say more."""
     inner = [value for key, value in dataset.items() if key not in ('pipeline', 'metainfo', 'data_prefix')]
     inner = [part for value in inner for part in (value if isinstance(value, list | tuple) else [value])]
     inner = [part for part in inner if isinstance(part, Mapping) and 'type' in part]
     for part in inner:
-        yield from data_roots(part)
+        yield from image_folders(part)
     if not inner:
-        root = dataset.get('data_root') or (dataset.get('data_prefix') or {}).get('img_path')
-        if root:
-            yield root
+        folder = osp.join(dataset.get('data_root') or '', (dataset.get('data_prefix') or {}).get('img_path') or '')
+        if folder:
+            yield folder
 
 
 def common_root(cfg: Mapping, stage: str = 'test') -> str | None:
@@ -33,7 +33,7 @@ def common_root(cfg: Mapping, stage: str = 'test') -> str | None:
         stage: ``'test'`` or ``'val'``, whose data loader is meant.
     """
     dataset = (cfg.get(f'{stage}_dataloader') or {}).get('dataset') or {}
-    roots = [osp.abspath(root) for root in data_roots(dataset) if '://' not in root]
+    roots = [osp.abspath(root) for root in image_folders(dataset) if '://' not in root]
     try:
         return osp.commonpath(roots) if roots else None
     except ValueError:

@@ -169,7 +169,9 @@ def test_missing_labels_are_one_sentence_and_an_option_leaves_them_out(tool, tmp
     for name in 'ab':
         write(tmp_path / f'bdd/images/10k/val/{name}.jpg', picture())
     write(tmp_path / 'bdd/labels/sem_seg/masks/val/a.png', np.zeros((12, 20), np.uint8))
-    with pytest.raises(SystemExit, match=r'^error: TaggedBDD100KDataset: 1 of 2 images have no label file, ') as info:
+    with pytest.raises(
+        SystemExit, match=r'^error: test_dataloader: TaggedBDD100KDataset: 1 of 2 images have no label file, '
+    ) as info:
         tool('--targets', 'bdd100k')
     assert len(str(info.value).splitlines()) == 1
     with pytest.raises(SystemExit, match='^error: --cfg-options test_dataloader.dataset.typo: --targets tests with'):
