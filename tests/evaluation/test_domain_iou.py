@@ -298,7 +298,9 @@ def test_names_of_label_maps():
     cfg = dict(test_dataloader=dict(dataset=dict(type='RepeatDataset', dataset=dict(type='A', data_root='x/y'))))
     assert common_root(cfg) == str(Path('x/y').absolute())
     assert common_root(cfg, 'val') is None
-<<<<<<< HEAD
+    # one set that names its image folder: no folders above the images
+    cfg['test_dataloader']['dataset']['dataset']['data_prefix'] = dict(img_path='images/val')
+    assert common_root(cfg) == str(Path('x/y/images/val').absolute())
 
 
 @pytest.mark.parametrize('value', [math.nan, math.inf])
@@ -317,8 +319,3 @@ def test_scores_are_given_though_no_table_can_be_written(tmp_path):
     metric = make(out_dir=str(tmp_path / 'tables'))
     metric.process({}, images())
     assert metric.evaluate(7)['mIoU'] > 0
-=======
-    # one set that names its image folder: no folders above the images
-    cfg['test_dataloader']['dataset']['dataset']['data_prefix'] = dict(img_path='images/val')
-    assert common_root(cfg) == str(Path('x/y/images/val').absolute())
->>>>>>> part-d
