@@ -31,6 +31,8 @@ from mmseg_dafm.core.tool_errors import one_sentence
 from mmseg_dafm.files import replacing, writable_folder
 from mmseg_dafm.image_files import visible
 
+# mmseg's inference_model takes the pipeline from this variable
+READ = frozenset(('test_pipeline',))
 VIDEO_SUFFIXES = {'.mp4', '.avi', '.mov', '.mkv', '.webm'}
 
 
@@ -106,10 +108,10 @@ def main() -> None:
         raise SystemExit(f'error: {source} is neither an image, a video nor a folder of images')
 
     if args.config is not None:
-        cfg = load_config(args.config, args.cfg_options)
+        cfg = load_config(args.config, args.cfg_options, READ)
     else:
         meta = read_checkpoint(args.checkpoint).get('meta') or {}
-        cfg = stored_config(meta, args.checkpoint, args.cfg_options)
+        cfg = stored_config(meta, args.checkpoint, args.cfg_options, READ)
     check_config(cfg, ())
     out = writable_folder(out, '--out')
     model = init_model(cfg, device='cpu')

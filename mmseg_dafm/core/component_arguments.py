@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import mmseg.registry
+from mmengine.hooks import CheckpointHook
 from mmengine.registry import Registry
+from mmengine.runner import Runner
 
 from mmseg_dafm.core.config_file import nearest
 
@@ -75,6 +77,8 @@ def arguments(kind: Any) -> set[str] | None:
     """Names that a class takes as arguments, those that it passes on to its parents included; None if it takes any."""
     if not inspect.isclass(kind):
         return None
+    if kind is CheckpointHook:  # its other arguments are those of Runner.save_checkpoint, hours later
+        return {*inspect.signature(CheckpointHook).parameters, *inspect.signature(Runner.save_checkpoint).parameters} - {'self'}
     names: set[str] = set()
     for base in kind.__mro__:
         if '__init__' not in vars(base):

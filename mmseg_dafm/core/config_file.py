@@ -13,21 +13,27 @@ from mmengine.config import Config
 PLACEHOLDER = re.compile(r"""\{\{['"]?\s*\$(\w+)\s*:\s*(\S*?)\s*['"]?\}\}""")
 # What mmengine's Runner, mmseg's tools and ours read.
 KNOWN_KEYS = frozenset((
-    'model', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg', 'train_pipeline',
-    'val_pipeline', 'test_pipeline', 'optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator', 'default_hooks',
+    'model', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg',
+    'optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator', 'default_hooks',
     'custom_hooks', 'data_preprocessor', 'load_from', 'resume', 'launcher', 'env_cfg', 'log_processor', 'log_level', 'visualizer',
     'vis_backends', 'default_scope', 'randomness', 'experiment_name', 'custom_imports', 'work_dir', 'auto_scale_lr',
     'runner_type', 'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'compile', 'activation_checkpointing',
     'efficient_conv_bn_eval', 'resource_limit', 'tta_model', 'tta_pipeline', 'strategy',
 ))  # fmt: skip
 
+# Variables by mmseg's convention: a config copies them to where they are read.
+PIPELINES = frozenset(('train_pipeline', 'val_pipeline', 'test_pipeline'))
 
-def load_config(path: str | os.PathLike, options: Mapping[str, Any] | None = None) -> Config:
+
+def load_config(
+    path: str | os.PathLike, options: Mapping[str, Any] | None = None, also_read: frozenset[str] = frozenset()
+) -> Config:
     """Read a config file and merge the command line's options into it; ``~`` is expanded in every path.
 
     Args:
         path: The config file.
         options: ``--cfg-options`` as a dict of dotted keys.
+        also_read: Variables that the caller itself reads, so that options may set them.
 
     Raises:
         FileNotFoundError: If the file does not exist.
@@ -35,16 +41,22 @@ def load_config(path: str | os.PathLike, options: Mapping[str, Any] | None = Non
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f'config {path} does not exist')
-    return _read(lambda: Config.fromfile(str(path)), str(path), options)
+    return _read(lambda: Config.fromfile(str(path)), str(path), options, also_read)
 
 
-def stored_config(meta: Mapping[str, Any], checkpoint: str | os.PathLike, options: Mapping[str, Any] | None = None) -> Config:
+def stored_config(
+    meta: Mapping[str, Any],
+    checkpoint: str | os.PathLike,
+    options: Mapping[str, Any] | None = None,
+    also_read: frozenset[str] = frozenset(),
+) -> Config:
     """The config that a checkpoint was trained with, with the command line's options.
 
     Args:
         meta: ``meta`` of the checkpoint.
         checkpoint: Its file, for errors.
         options: As for :func:`load_config`.
+        also_read: As for :func:`load_config`.
 
     Raises:
         ValueError: If the checkpoint holds no config, or as for :func:`load_config`.
@@ -52,34 +64,44 @@ def stored_config(meta: Mapping[str, Any], checkpoint: str | os.PathLike, option
     text = meta.get('cfg')
     if not isinstance(text, str):
         raise ValueError(f'checkpoint {checkpoint} holds no config: name the config file, too.')
-    return _read(lambda: Config.fromstring(text, '.py'), f'of {checkpoint}', options)
+    return _read(lambda: Config.fromstring(text, '.py'), f'of {checkpoint}', options, also_read)
 
 
-def _read(read: Callable[[], Config], path: str, options: Mapping[str, Any] | None) -> Config:
+def _read(read: Callable[[], Config], path: str, options: Mapping[str, Any] | None, also_read: frozenset[str]) -> Config:
     install()
     try:
         cfg = read()
     except Exception as error:  # a config is a program and can fail in any way
         raise ValueError(f'config {path} cannot be read: {type(error).__name__}: {_first_line(error)}') from error
     _check_keys(cfg, path)
-    check_options(cfg, options or {})
+    check_options(cfg, options or {}, also_read)
     try:
         cfg.merge_from_dict(dict(options or {}))
     except Exception as error:  # mmengine's messages differ in kind from place to place
         raise ValueError(f'--cfg-options do not fit {path}: {_first_line(error)}') from error
+    if not isinstance(cfg.get('model', {}), Mapping):
+        raise ValueError(f'{path}: model must be a dict with a type, got {cfg.model!r}.')
     expand_home(cfg._cfg_dict)
     return cfg
 
 
-def check_options(cfg: Config, options: Mapping[str, Any]) -> None:
-    """Refuse options whose first key neither the config has nor anybody reads.
+def check_options(cfg: Config, options: Mapping[str, Any], also_read: frozenset[str] = frozenset()) -> None:
+    """Refuse options that change nothing: of a key that nobody reads, or of a variable whose value the config has used already.
 
     Raises:
         ValueError: Names the option and the nearest key.
     """
     for option in options:
         key = option.split('.')[0]
-        if key not in cfg and key not in KNOWN_KEYS:
+        if key in KNOWN_KEYS or key in also_read:
+            continue
+        if key in PIPELINES or (key in cfg and _count(key, cfg) > 1):
+            places = 'train_dataloader.dataset.pipeline' if key in PIPELINES else 'model or train_dataloader.dataset'
+            raise ValueError(
+                f'--cfg-options {option}: {key} is a variable of the config, which has copied its value already, so this changes '
+                f'nothing. Set the keys where it is used, such as those of {places}.'
+            )
+        if key not in cfg:
             raise ValueError(f'--cfg-options {option}: nobody reads the key {key!r}.{nearest(key, {*cfg, *KNOWN_KEYS})}')
 
 
@@ -87,8 +109,14 @@ def _check_keys(cfg: Config, path: str | os.PathLike) -> None:
     """Refuse a top-level key that is nearly a known one, if the config and its bases use it nowhere else."""
     for key in cfg:
         near = get_close_matches(key, KNOWN_KEYS, n=1, cutoff=0.85)
-        if key not in KNOWN_KEYS and near and len(re.findall(rf'\b{re.escape(key)}\b', cfg.text)) < 2:
+        if key not in KNOWN_KEYS | PIPELINES and near and _count(key, cfg) < 2:
             raise ValueError(f'{path}: nobody reads the key {key!r}. Did you mean {near[0]!r}?')
+
+
+def _count(key: str, cfg: Config) -> int:
+    """How often a name occurs in the text of a config and its bases, comments aside."""
+    text = re.sub(r'#.*', '', cfg.text)
+    return len(re.findall(rf'\b{re.escape(key)}\b', text))
 
 
 def nearest(name: str, names: set[str] | frozenset[str]) -> str:

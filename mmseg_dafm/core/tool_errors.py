@@ -6,7 +6,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import mmseg.registry
+from mmengine.registry import Registry
+
 from mmseg_dafm.core.checkpoint import CheckpointError
+from mmseg_dafm.core.config_file import nearest
 
 PACKAGE = 'mmseg_dafm'
 # What a DataLoader makes of an error in a worker: the traceback as text, the error last.
@@ -46,6 +50,11 @@ def sentence_of(error: Exception) -> str | None:
         return f'the disk is full ({error.filename or text}): free some space, then go on with --resume.'
     if isinstance(error, OSError) and error.errno in CLOSED:
         return f'{error.filename or text} cannot be written or read ({error.strerror}): check its permissions.'
+    if match := re.search(r'(\w+) is not in the ([\w:]+) registry', text):
+        name, registry = match[1], match[2].split('::')[-1].replace(' ', '_')
+        found = [r for r in vars(mmseg.registry).values() if isinstance(r, Registry) and r.name == registry.replace('_', ' ')]
+        known = {key for r in found for key in (*r.module_dict, *(r.parent.module_dict if r.parent else ()))}
+        return f'type={name!r} is no {registry} that is registered.{nearest(name, known)} (custom_imports registers others.)'
     return next((sentence for pattern, sentence in FORESEEN if re.search(pattern, text, re.IGNORECASE)), None)
 
 

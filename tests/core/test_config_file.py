@@ -65,9 +65,19 @@ def test_options_that_nobody_reads_are_refused_with_the_nearest_key(option, mess
     assert str(caught.value).endswith(message)
 
 
-def test_options_of_known_keys_and_of_the_configs_own_variables_are_merged():
-    cfg = load_config(QUICKSTART, {'crop_size': (1, 2), 'auto_scale_lr.enable': True, 'model.backbone.fuse': 'add'})
-    assert (cfg.crop_size, cfg.auto_scale_lr.enable, cfg.model.backbone.fuse) == ((1, 2), True, 'add')
+def test_options_of_known_keys_and_of_values_that_only_code_reads_are_merged(tmp_path):
+    cfg = load_config(QUICKSTART, {'auto_scale_lr.enable': True, 'model.backbone.fuse': 'add'})
+    assert (cfg.auto_scale_lr.enable, cfg.model.backbone.fuse) == (True, 'add')
+    path = written(tmp_path, 'for_a_hook_of_mine = 1\n')
+    assert load_config(path, {'for_a_hook_of_mine': 2}).for_a_hook_of_mine == 2
+
+
+@pytest.mark.parametrize('option', ['dataset_type', 'train_pipeline.3.prob', 'test_pipeline.0.type', 'conditions'])
+def test_options_of_variables_that_the_config_has_copied_are_refused(option):
+    """mmengine merges options when the config has been executed: the value would stay as it was, without a word."""
+    with pytest.raises(ValueError, match='which has copied its value already, so this changes nothing'):
+        load_config(QUICKSTART, {option: 1})
+    assert load_config(QUICKSTART, {'test_pipeline.0.type': 'X'}, frozenset(('test_pipeline',))).test_pipeline[0].type == 'X'
 
 
 def test_a_misspelt_key_of_the_file_is_refused_but_not_a_variable_that_the_file_uses(tmp_path):
@@ -100,9 +110,10 @@ def test_a_checkpoints_own_config_takes_options_too():
         ('val_evaluator.sorce', "DomainIoUMetric takes no argument 'sorce'. Did you mean 'source'?"),
         ('default_hooks.logger.intervall', "LoggerHook takes no argument 'intervall'. Did you mean 'interval'?"),
         ('optim_wrapper.optimizer.weight_decy', "AdamW takes no argument 'weight_decy'. Did you mean 'weight_decay'?"),
+        ('default_hooks.checkpoint.intervals', "CheckpointHook takes no argument 'intervals'. Did you mean 'interval'?"),
         ('optim_wrapper.clip_gard', "OptimWrapper takes no argument 'clip_gard'. Did you mean 'clip_grad'?"),
         ('param_scheduler.1.eta_mn', "PolyLR takes no argument 'eta_mn'. Did you mean 'eta_min'?"),
-        ('train_pipeline.3.probe', "RandomFlip takes no argument 'probe'. Did you mean 'prob'?"),
+        ('train_dataloader.dataset.pipeline.3.probe', "RandomFlip takes no argument 'probe'. Did you mean 'prob'?"),
     ],
 )
 def test_a_misspelt_argument_is_named_with_its_class_and_the_nearest(option, message):

@@ -94,3 +94,10 @@ def test_folders_are_tried_without_being_made(tmp_path):
         writable_folder(tmp_path / 'file/b', '--out')
     with pytest.raises(ValueError, match=r'the output folder /proc/none cannot be written to'):
         writable_folder('/proc/none')
+
+
+def test_a_type_that_nobody_registered_is_named_with_the_nearest():
+    from mmseg.registry import MODELS
+
+    text = sentence(lambda: MODELS.build(dict(type='VPDBackbon')))
+    assert text.startswith("error: type='VPDBackbon' is no model that is registered. Did you mean 'VPDBackbone'?")
