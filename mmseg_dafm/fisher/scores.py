@@ -1,5 +1,6 @@
 """What an estimation of DR-FIM gives, and the score and the ranking of weights that follow from it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,8 @@ FISHER = ('rank', 'eq7', 'eq15', 'mean', 'F', 'dF')
 RANDOM = ('random', *(f'random_{kind}' for kind in KINDS))
 MAGNITUDE = ('magnitude', 'small_magnitude')
 CRITERIA = (*FISHER, *RANDOM, *MAGNITUDE)
+# what rounding alone makes of F(x) and F(x') that should be equal: 1e-6 in float32, 1e-16 in float64
+SAME = 1e-4
 
 
 @dataclass
@@ -52,6 +55,14 @@ class DomainFisher:
             raise ValueError('the Fisher scores do not tell their candidates: write them with tools/estimate_dr_fim.py.')
         return [Candidate(name, tuple(rows), *rest) for name, rows, *rest in self.meta['candidates']]
 
+    @property
+    def has_shift(self) -> bool:
+        """Whether F(x') is more than F(x) with other rounding."""
+        norm = lambda parts: math.sqrt(sum(float(part.double().square().sum()) for part in parts))  # noqa: E731
+        # one tensor at a time, because a difference of all takes as much memory as F
+        apart = norm(self.shifted[name] - part for name, part in self.clean.items())
+        return apart > SAME * norm(self.clean.values())
+
     def check(self) -> None:
         """Refuse an estimation that cannot rank anything.
 
@@ -76,8 +87,14 @@ def score(criterion: str, fisher: DomainFisher, coef: str | float = 'abs') -> di
         coef: Rule of the coefficient.
 
     Raises:
-        ValueError: For another criterion.
+        ValueError: For another criterion, or for any but ``'F'`` where F(x) equals F(x') everywhere.
     """
+    if criterion in FISHER and criterion != 'F' and not fisher.has_shift:
+        raise ValueError(
+            f"criterion={criterion!r} compares F(x) with F(x'), which are equal everywhere in these scores "
+            f"(estimator={fisher.meta.get('estimator')!r}, shift.factor={fisher.meta.get('factor')}): use criterion='F', or "
+            'estimate with a shift.'
+        )
     if 'candidates' in fisher.meta and narrow(fisher.clean, fisher.candidates) is not fisher.clean:
         return _score_of_rows(criterion, fisher, coef)
     clean, shifted, m = fisher.clean, fisher.shifted, fisher.damping

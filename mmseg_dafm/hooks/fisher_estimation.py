@@ -11,7 +11,7 @@ from mmseg_dafm.fisher.batch_squares import batch_squares
 from mmseg_dafm.fisher.candidates import block_paths, narrow, parameter_count
 from mmseg_dafm.fisher.combine import damping_of
 from mmseg_dafm.fisher.estimate import ESTIMATORS, PATHS, DomainFisherEstimator, Source, Watch
-from mmseg_dafm.fisher.feature_shift import NOISES, FeatureShift, prefix_tokens
+from mmseg_dafm.fisher.feature_shift import EMBEDDING, NOISES, FeatureShift, prefix_tokens
 from mmseg_dafm.fisher.labels import SOURCES
 from mmseg_dafm.fisher.per_layer import LayerGradients, NotBatchable
 from mmseg_dafm.fisher.scores import DomainFisher
@@ -98,6 +98,13 @@ class Estimation:
             raise ValueError(f'estimation.shift has unknown keys {unknown}.')
         if self.shift.get('noise', 'channel') not in NOISES:
             raise ValueError(f'estimation.shift.noise={self.shift["noise"]!r} is unknown: use one of {NOISES}.')
+
+    @property
+    def has_shift(self) -> bool:
+        """Whether F(x') is estimated, and x' is not x."""
+        shift = self.shift
+        somewhere = shift.get('probability', 0.5) > 0 or EMBEDDING in (shift.get('positions') or [EMBEDDING])
+        return self.estimator != BATCH and shift.get('factor', 1.0) != 0 and somewhere
 
     def check(self, model: nn.Module, selected) -> None:
         """Refuse what :meth:`run` would refuse, without a pass over the data.

@@ -37,7 +37,7 @@ def write_selection(
     record.update(estimation=fisher.meta if fisher else None, parts=[part.to_dict() for part in parts])
     panels, overlap = {criterion: parts}, {}
     if fisher is not None:
-        for other in (name for name in ('F', 'dF') if name != criterion):
+        for other in (name for name in ('F', 'dF') if name != criterion and (name == 'F' or fisher.has_shift)):
             others = score(other, fisher)
             ids = ranking(others, selected.candidates, len(best))
             panels[other] = summarise(ids, selected.tensors, selected.candidates, others)

@@ -19,7 +19,7 @@ from mmseg_dafm.fisher.fingerprint import fingerprint
 from mmseg_dafm.fisher.score_file import check_belongs, load_fisher, save_fisher
 from mmseg_dafm.fisher.scores import CRITERIA, FISHER, DomainFisher, data_free_score, ranking, score
 from mmseg_dafm.fisher.sharing import any_rank, from_first_rank
-from mmseg_dafm.hooks.fisher_estimation import BATCH, Estimation
+from mmseg_dafm.hooks.fisher_estimation import Estimation
 from mmseg_dafm.hooks.fisher_report import write_selection
 from mmseg_dafm.hooks.rewrap import rewrap, unwrapped
 from mmseg_dafm.optim.fisher_wrapper import SelectedWeights
@@ -98,9 +98,10 @@ class FisherTuneHook(Hook):
             self.estimation = Estimation(**(estimation or {}))
         except TypeError as error:
             raise ValueError(f'FisherTuneHook: estimation has a key that does not exist: {error}.') from None
-        if self.estimation.estimator == BATCH and criterion in FISHER and criterion != 'F':
+        if criterion in FISHER and criterion != 'F' and scores is None and not self.estimation.has_shift:
             raise ValueError(
-                f"FisherTuneHook: estimation.estimator='batch' knows no shift, which criterion={criterion!r} needs: use 'F'."
+                f'FisherTuneHook: estimation.estimator={self.estimation.estimator!r} with shift={self.estimation.shift} has no '
+                f"shift, which criterion={criterion!r} needs: use 'F'."
             )
         self.trained_count(0.0, 100, 100)
         if criterion in FISHER:

@@ -114,6 +114,18 @@ def test_no_shift_gives_equal_fisher():
     run.shift.factor = 0.0
     found = run.run()
     close(found.clean, found.shifted, 1e-6)
+    assert not found.has_shift
+    with pytest.raises(ValueError, match=r"criterion='dF' compares F\(x\) with .* shift.factor=0.0\): use criterion='F'"):
+        score('dF', found)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_a_shift_is_told_from_rounding(dtype):
+    model, data = Segmenter().to(dtype), [(image.to(dtype), label) for image, label in samples(IMAGES)]
+    for factor, expected in ((0.0, False), (0.02, True), (1.0, True)):
+        run = estimator(model, data)
+        run.shift.factor = factor
+        assert run.run().has_shift is expected
 
 
 def test_the_shift_changes_every_block():

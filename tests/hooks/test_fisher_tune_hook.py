@@ -274,6 +274,18 @@ def test_every_criterion_trains(finished, tmp_path, criterion):
     assert runner.optim_wrapper.count
 
 
+def test_scores_without_a_shift_serve_f_alone(tmp_path):
+    """Squares of batch gradients hold the same numbers as F(x) and F(x')."""
+    batch = dict(criterion='F', warmup_iters=0, estimation=dict(estimator='batch'))
+    first = train(config(tmp_path / 'batch', batch, iterations=1))
+    scores = dict(scores=str(tmp_path / 'batch' / 'dr_fim.safetensors'), warmup_iters=0)
+    again = train(config(tmp_path / 'F', dict(scores, criterion='F'), iterations=1))
+    assert torch.equal(again.optim_wrapper.ranking, first.optim_wrapper.ranking)
+    for criterion in ('dF', 'rank', 'mean', 'eq7', 'eq15'):
+        with pytest.raises(ValueError, match=f"criterion='{criterion}' compares .* equal everywhere .*estimator='batch'"):
+            train(config(tmp_path / criterion, dict(scores, criterion=criterion)))
+
+
 def test_the_seed_of_the_run_selects(tmp_path):
     chosen = []
     for seed in (0, 1):
