@@ -177,7 +177,7 @@ def test_missing_labels_are_one_sentence_and_an_option_leaves_them_out(tool, tmp
     with pytest.raises(SystemExit, match='^error: --cfg-options test_dataloader.dataset.typo: --targets tests with'):
         tool('--targets', 'bdd100k', '--cfg-options', 'test_dataloader.dataset.typo=1')
     tool('--targets', 'bdd100k', '--cfg-options', 'test_dataloader.dataset.drop_unlabelled=True')
-    assert 'bdd100k' in (tmp_path / 'domain_iou_tiny.csv').read_text()
+    assert 'bdd100k' in (tmp_path / 'work_dirs' / 'tiny' / 'domain_iou_tiny.csv').read_text()
 
 
 def test_targets_are_scored_in_one_run(tool, tmp_path):
@@ -187,6 +187,6 @@ def test_targets_are_scored_in_one_run(tool, tmp_path):
     write(tmp_path / 'dark_zurich/rgb_anon/val/night/G/a_rgb_anon.png', picture())
     write(tmp_path / 'dark_zurich/gt/val/night/G/a_gt_labelTrainIds.png', np.ones((12, 20), np.uint8))
     tool('--targets', 'dark_zurich', 'acdc_rain', 'acdc_snow')
-    table = (tmp_path / 'domain_iou_tiny.csv').read_text()
+    table = (tmp_path / 'work_dirs' / 'tiny' / 'domain_iou_tiny.csv').read_text()
     assert {line.split(',')[0] for line in table.splitlines()} >= {'dark_zurich', 'rain', 'snow'}
     assert 'fog' not in table
