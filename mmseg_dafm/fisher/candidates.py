@@ -61,6 +61,12 @@ RULES = (
     Rule(r'attn[12]\.to_k\.{leaf}', ('k',)),
     Rule(r'attn[12]\.to_v\.{leaf}', ('v',)),
     Rule(r'ff\.net\.(?:0\.proj|2)\.{leaf}', ('ffn',)),
+    # PVT: one matrix for keys and values; XCiT and EdgeNeXt
+    Rule(r'attn\.q\.{leaf}', ('q',)),
+    Rule(r'attn\.kv\.{leaf}', ('k', 'v')),
+    Rule(r'xca\.qkv\.{leaf}', ('q', 'k', 'v')),
+    # mmseg's SegFormer: 1x1 convolutions around a depthwise one
+    Rule(r'ffn\.layers\.[04]\.{leaf}', ('ffn',)),
     # mmseg's Swin
     Rule(r'attn\.w_msa\.qkv\.{leaf}', ('q', 'k', 'v')),
     # Hugging Face's ViT and DINOv2 before transformers 5
@@ -80,7 +86,7 @@ def find_candidates(
 ) -> list[Candidate]:
     r"""Find theta = [theta_Q, theta_K, theta_V, theta_FFN] of all blocks.
 
-    Output projections, norms, patch and position embeddings are no candidates.
+    Output projections, norms, patch and position embeddings are no candidates. A convolution with a 1x1 kernel is a matrix.
 
     Args:
         backbone: Any model with transformer blocks in a numbered list.
@@ -113,8 +119,8 @@ def find_candidates(
     found, blocks = [], {}
     for name, parameter in backbone.named_parameters():
         match, parts = next(((hit, parts) for pattern, parts in patterns if (hit := pattern.fullmatch(name))), (None, ()))
-        # convolutions of hybrid models may have a linear layer's name
-        if match is None or parameter.ndim > 2:
+        # convolutions of hybrid models may have a linear layer's name; with a 1x1 kernel they are matrices
+        if match is None or not is_matrix(parameter) and parameter.ndim > 1:
             continue
         path, rows = match['path'], len(parameter)
         if rows % len(parts):
@@ -122,7 +128,12 @@ def find_candidates(
         block, size = blocks.setdefault(path, len(blocks)), rows // len(parts)
         found += [Candidate(name, (i * size, (i + 1) * size), kind, block, path) for i, kind in enumerate(parts) if kind in kinds]
     if not found:
-        some = [name for name, parameter in backbone.named_parameters() if parameter.ndim > 1][:4]
+        some = [name for name, parameter in backbone.named_parameters() if parameter.ndim > 1][:4] or ['none']
+        if all(parameter.ndim in (0, 1, 4) for parameter in backbone.parameters()):
+            raise ValueError(
+                f'{type(backbone).__name__} is a convolutional network ({some[0]} and others are kernels): FisherTune selects '
+                'queries, keys, values and feed-forward weights of transformer blocks. Take a transformer as the backbone.'
+            )
         raise ValueError(
             f'{type(backbone).__name__} has no weights of the kinds {tuple(kinds)} under the names of any rule; its matrices are '
             f'called {some}: add a rule for them (extra_rules).'
@@ -136,6 +147,11 @@ def find_candidates(
                 'rule for them (extra_rules), or leave these kinds out.'
             )
     return found if groups is None else in_groups(found, groups)
+
+
+def is_matrix(parameter: Tensor) -> bool:
+    """Whether a tensor acts as a matrix: (out, in), or a convolution's (out, in, 1, 1)."""
+    return parameter.ndim == 2 or (parameter.ndim == 4 and parameter.shape[2:] == (1, 1))
 
 
 def in_groups(candidates: Sequence[Candidate], groups: Sequence[Mapping | str]) -> list[Candidate]:
@@ -161,6 +177,8 @@ def in_groups(candidates: Sequence[Candidate], groups: Sequence[Mapping | str]) 
         if not own:
             known = sorted({c.kind for c in candidates}), max(c.block for c in candidates)
             raise ValueError(f'group {dict(group)} holds no weights: kinds are {known[0]}, blocks 0 to {known[1]}.')
+        if last > max(c.block for c in candidates):
+            raise ValueError(f'group {dict(group)} ends behind the last block, which is {max(c.block for c in candidates)}.')
         found.update(own)
     return [candidate for candidate in candidates if candidate in found]
 
@@ -172,8 +190,12 @@ def extra_rules_of(rules: Iterable[Rule | Mapping]) -> tuple[Rule, ...]:
         ValueError: If one lacks ``tail`` or ``parts``, or has other keys.
     """
     found = []
+    if isinstance(rules, str | Mapping):
+        raise ValueError(f'extra_rules={rules!r} must be a list of dict(tail=..., parts=...).')
     for rule in rules:
         if not isinstance(rule, Rule):
+            if not isinstance(rule, Mapping):
+                raise ValueError(f'a rule is dict(tail=..., parts=...) with parts out of {KINDS}, got {rule!r}.')
             if set(rule) != {'tail', 'parts'} or set(rule['parts']) - set(KINDS):
                 raise ValueError(f'a rule is dict(tail=..., parts=...) with parts out of {KINDS}, got {dict(rule)}.')
             rule = Rule(rule['tail'], tuple(rule['parts']))

@@ -68,6 +68,7 @@ class DomainFisherEstimator:
             by the same labels. None takes those they have.
         tolerance: How far the batched path may be from the loop on the first group, as a share of each tensor's 2-norm: what
             rounding alone does, 1e-3 in float32.
+        name: Name of a sample for messages, such as its file.
 
     Raises:
         ValueError: For options out of range.
@@ -97,6 +98,7 @@ class DomainFisherEstimator:
         watch: Watch = lambda items, total, title: items,
         label: Label | None = None,
         tolerance: float = 1e-3,
+        name: Callable[[Any], str] = lambda sample: 'a sample',
     ) -> None:
         if estimator not in ESTIMATORS:
             raise ValueError(f'estimator={estimator!r} is unknown: use one of {ESTIMATORS}.')
@@ -104,7 +106,9 @@ class DomainFisherEstimator:
             raise ValueError(f'path={path!r} is unknown: use one of {PATHS}.')
         if damping <= 0 or tau <= 0:
             raise ValueError(f'damping={damping} and tau={tau} must be above 0.')
-        self.model, self.tensors, self.losses, self.source, self.shift = model, dict(tensors), losses, source, shift
+        self.model, self.tensors, self.source, self.shift = model, dict(tensors), source, shift
+        self.unchecked_losses, self.name = losses, name
+        self.bad: list[str] = []
         self.images, self.batch_size, self.bank_images = images, batch_size, min(bank_images, images)
         self.estimator, self.path, self.damping, self.seed = estimator, path, damping, seed
         self.blocks, self.pilot_images, self.sgvb_lr = blocks, min(pilot_images, images), sgvb_lr
@@ -135,12 +139,38 @@ class DomainFisherEstimator:
         result.check()
         return result
 
+    def losses(self, samples: Sequence[Any], seeds: Sequence[int]) -> Tensor:
+        """Losses of samples (B,), which must be finite."""
+        found = self.unchecked_losses(samples, seeds)
+        if not torch.isfinite(found.detach()).all():
+            bad = [sample for sample, loss in zip(samples, found.detach(), strict=True) if not loss.isfinite()]
+            self._refuse('the loss', bad)
+        return found
+
+    def _refuse(self, what: str, samples: Sequence[Any]) -> None:
+        """Stop at samples whose numbers are not finite; among several processes, where all meet next."""
+        names = ', '.join(self.name(sample) for sample in samples)
+        self.bad.append(
+            f'{what} of {names} is not finite, so Fisher information would not be either: look at these images, their labels '
+            'and the weights'
+        )
+        self._stop_if_bad(alone=True)
+
+    def _stop_if_bad(self, alone: bool = False) -> None:
+        """Raise on all processes together what one has met."""
+        if world_size() > 1 and (alone or not any_rank(bool(self.bad), self.device)):
+            return
+        if self.bad or not alone and world_size() > 1:
+            raise ValueError(f'{self.bad[0] if self.bad else "another process met a loss or gradient that is not finite"}.')
+
     def measure_spreads(self) -> None:
         """Measure how the feature statistics vary over the first ``bank_images`` images."""
         with torch.no_grad(), self.shift.measuring():
             # features do not depend on labels, and a pass that made some would be measured, too
             for (_, ids), samples in self._samples(self._share(self.bank_images)[0], 'feature statistics', labelled=False):
+                self.shift.samples = len(samples)
                 self.losses(samples, self._seeds(ids))
+        self._stop_if_bad()
         self.shift.join_ranks(self.device)
         self.shift.set_spreads()
 
@@ -195,6 +225,7 @@ class DomainFisherEstimator:
                 for domain in totals:
                     with noise.drawn(self._seed(number, 1), widths[domain]) if von else nullcontext():
                         self._add_squares(domain, samples, ids, parts[domain])
+            self._stop_if_bad()
             if not alone:
                 for domain, part in parts.items():
                     sum_over_ranks(part.values())
@@ -221,16 +252,23 @@ class DomainFisherEstimator:
         if self.layers is not None and self.layers.handles:
             with self._domain(domain, ids) as seeds:
                 add_squares_by_batch(self.losses, self.layers, samples, seeds, into)
+            self._check_squares(into, samples)
             return
         for sample, i in zip(samples, ids, strict=True):
             with self._domain(domain, [i]) as seeds:
                 add_squares_by_loop(self.losses, self.tensors, [sample], seeds, into)
+            self._check_squares(into, [sample])
+
+    def _check_squares(self, squares: Mapping[str, Tensor], samples: Sequence[Any]) -> None:
+        if not torch.stack([part.sum() for part in squares.values()]).isfinite().all():
+            self._refuse('the gradient', samples)
 
     def _sgvb(self) -> tuple[dict[str, dict[str, Tensor]], float]:
         """Optimise log Lambda for x and for x', a step per group."""
         pilot = new_accumulators(self.tensors)
         for (_, ids), samples in self._samples(self._share(self.pilot_images)[0], 'pilot'):
             add_squares_by_loop(self.losses, self.tensors, samples, self._seeds(ids), pilot)
+        self._stop_if_bad()
         sum_over_ranks(pilot.values())
         damping = self._damping(pilot) / self.pilot_images
         gamma = {name: damping * tau**2 for name, tau in self.tau.items()}
@@ -255,6 +293,7 @@ class DomainFisherEstimator:
                         loss = self.losses(samples, seeds).sum()
                         gradients = list(torch.autograd.grad(loss, [self.tensors[name] for name in names]))
                     count += len(ids)
+                self._stop_if_bad()
                 sum_over_ranks([*gradients, count])
                 mean = {name: gradient / count for name, gradient in zip(names, gradients, strict=True)}
                 posterior.step(mean, noise.epsilon(seed))

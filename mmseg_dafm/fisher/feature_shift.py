@@ -69,16 +69,34 @@ class FeatureShift:
         self.probability, self.factor, self.noise, self.prefix = probability, factor, noise, prefix_tokens
         self.banks: dict[str | int, StatisticsBank] = {}
         self.spreads: dict[str | int, tuple[Tensor, Tensor]] = {}
+        # images of the pass that is measured; None where nobody says
+        self.samples: int | None = None
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
-        """Take in the statistics of every forward pass."""
+        """Take in the statistics of every forward pass.
+
+        Raises:
+            ValueError: If a block does not see one item per image.
+        """
 
         def look(position, tokens: Tensor) -> None:
+            self._check_batch(position, len(tokens))
             self.banks.setdefault(position, StatisticsBank()).add(tokens)
 
         with self._hooked(look):
             yield
+
+    def _check_batch(self, position: str | int, size: int) -> None:
+        """Refuse a backbone that folds patches or windows into the batch, where an image's shift has no place."""
+        if self.samples is None or size in (1, self.samples):
+            return
+        path = self.paths[0 if position == EMBEDDING else position]
+        raise ValueError(
+            f'block {path} of {type(self.model).__name__} sees {size} items of {self.samples} image(s): it folds patches or '
+            'windows into the batch, so the shift of an image cannot be applied there. Take another backbone, or a criterion '
+            "without data (criterion='random' or 'magnitude')."
+        )
 
     def join_ranks(self, device: torch.device) -> None:
         """Add up what all processes measured; one that saw no image takes the number of channels from the others."""

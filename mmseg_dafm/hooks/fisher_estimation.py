@@ -27,6 +27,11 @@ COUNTS = ('images', 'bank_images', 'batch_size', 'blocks', 'pilot_images', 'seed
 AMP_TOLERANCE = 0.03
 
 
+def image_path(sample: dict) -> str:
+    """File of a sample's image, for messages."""
+    return str(getattr(sample.get('data_samples'), 'img_path', 'an image without a path'))
+
+
 @dataclass
 class Estimation:
     """How to estimate.
@@ -145,7 +150,8 @@ class Estimation:
         """
         losses = self.losses(model)
         watch = lambda items, total, title: items if say is None else track(items, total, title, say)  # noqa: E731
-        samples = sample_source(self.dataloader or source, self.seed, self.part)
+        wanted = {key: getattr(self, key) for key in (('images',) if self.estimator == BATCH else ('images', 'bank_images'))}
+        samples = sample_source(self.dataloader or source, self.seed, self.part, wanted)
         found = (self._batches if self.estimator == BATCH else self._domains)(model, selected, losses, samples, watch)
         found.meta.update(label_source=self.label_source, backbone_parameters=parameter_count(selected.backbone))
         # the file alone then tells which rows are queries, and of which block
@@ -188,5 +194,6 @@ class Estimation:
             candidates=selected.candidates,
             watch=watch,
             label=losses.label,
+            name=image_path,
         )
         return estimator.run()

@@ -1,9 +1,11 @@
 """Training images for the estimation of Fisher information, the same for every number of processes and workers."""
 
-from collections.abc import Callable, Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Dataset
 
@@ -37,7 +39,7 @@ class SeededSamples(Dataset):
 
 
 def sample_source(
-    source: dict | DataLoader, seed: int, part: tuple[int, int] = (0, 1)
+    source: dict | DataLoader, seed: int, part: tuple[int, int] = (0, 1), wanted: Mapping[str, int] | None = None
 ) -> Callable[[Sequence[Group]], Iterable[Sequence[Any]]]:
     """Make the source of samples that :class:`mmseg_dafm.fisher.estimate.DomainFisherEstimator` reads.
 
@@ -45,6 +47,7 @@ def sample_source(
         source: A dataloader config, or a loader that was built already, whose dataset and workers are then used.
         seed: Of the order and of the augmentations.
         part: (i, n): the i-th of n disjoint parts of the set.
+        wanted: Options and their numbers of images; more than there are is a warning.
     """
     if isinstance(source, DataLoader):
         dataset, workers = source.dataset, dict(num_workers=source.num_workers, worker_init_fn=source.worker_init_fn)
@@ -52,6 +55,12 @@ def sample_source(
         built = Runner.build_dataloader(whole_epoch(source, shuffle=False))
         dataset, workers = built.dataset, dict(num_workers=built.num_workers, worker_init_fn=built.worker_init_fn)
     samples = SeededSamples(dataset, seed, part)
+    for name, count in (wanted or {}).items():
+        if count > len(samples.order):
+            print_log(
+                f'estimation.{name}={count}, but there are {len(samples.order)} training images: images come again, with other '
+                'augmentations only. The estimate holds less than its number of images says.', 'current', logging.WARNING,
+            )  # fmt: skip
 
     def read(groups: Sequence[Group]) -> Iterable[Sequence[Any]]:
         return DataLoader(samples, batch_sampler=[ids for _, ids in groups], collate_fn=list, **workers)

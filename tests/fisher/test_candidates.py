@@ -113,10 +113,10 @@ def test_a_rule_of_ones_own_and_no_candidates():
 
 
 def test_architectures_that_are_known_by_half_are_refused():
-    hybrid = MixVisionTransformer(num_layers=[1, 1, 1, 1])
-    with pytest.raises(ValueError, match=r"no weights of the kinds \['ffn'\] in layers.0.1.0"):
+    hybrid = timm.create_model('edgenext_xx_small', pretrained=False)
+    with pytest.raises(ValueError, match=r"no weights of the kinds \['k', 'q', 'v'\] in stages.0.blocks.0"):
         find_candidates(hybrid)
-    assert set(kinds(hybrid, kinds=['q', 'k', 'v'])) == {'q', 'k', 'v'}
+    assert set(kinds(hybrid, kinds=['ffn'])) == {'ffn'}
     assert set(kinds(SwinTransformer(depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1), embed_dims=8))) == {'q', 'k', 'v', 'ffn'}
 
 
@@ -160,9 +160,11 @@ def test_groups_are_kinds_in_ranges_of_blocks():
     assert list(candidate_tensors(vit, found)) == [
         *(f'blocks.{i}.attn.qkv.weight' for i in (0, 1)), 'blocks.3.mlp.fc1.weight', 'blocks.3.mlp.fc2.weight'
     ]  # fmt: skip
-    assert find_candidates(vit, groups=[dict(kind=kind, blocks=(0, 9)) for kind in ('q', 'k', 'v', 'ffn')]) == find_candidates(
+    assert find_candidates(vit, groups=[dict(kind=kind, blocks=(0, 3)) for kind in ('q', 'k', 'v', 'ffn')]) == find_candidates(
         vit
     )
+    with pytest.raises(ValueError, match=r"group \{'kind': 'q', 'blocks': \(0, 99\)\} ends behind the last block, which is 3"):
+        find_candidates(vit, groups=['q:0-99'])
     with pytest.raises(ValueError, match=r"group \{'kind': 'q', 'blocks': \(4, 6\)\} holds no weights: .* blocks 0 to 3"):
         find_candidates(vit, groups=[dict(kind='q', blocks=(4, 6))])
     with pytest.raises(
@@ -173,3 +175,29 @@ def test_groups_are_kinds_in_ranges_of_blocks():
         find_candidates(vit, groups=['q:1'])
     with pytest.raises(ValueError, match=r'leaves the blocks \[2\] without candidates'):
         block_paths(found)
+
+
+def test_pyramids_of_transformers_are_known():
+    """SegFormer's feed-forward networks are 1x1 convolutions, PVT's keys and values one matrix."""
+    segformer = MixVisionTransformer(embed_dims=8, num_layers=[1, 1, 1, 1], num_heads=[1, 1, 1, 1])
+    found = find_candidates(segformer)
+    assert len({candidate.path for candidate in found}) == 4
+    convolutions = {name for name in candidate_tensors(segformer, found) if '.ffn.' in name}
+    assert convolutions == {f'layers.{stage}.1.0.ffn.layers.{place}.weight' for stage in range(4) for place in (0, 4)}
+    counts = kinds(segformer)
+    widths = [8 * heads for heads in segformer.num_heads]
+    assert counts['q'] == counts['k'] == counts['v'] == sum(width**2 for width in widths)
+    assert counts['ffn'] == sum(2 * 4 * width**2 for width in widths)
+    pvt = kinds(timm.create_model('pvt_v2_b0', pretrained=False))
+    assert pvt['q'] == pvt['k'] == pvt['v'] == sum(2 * width**2 for width in (32, 64, 160, 256))
+
+
+def test_a_convolutional_network_is_called_one():
+    with pytest.raises(ValueError, match=r'ResNet is a convolutional network \(conv1.weight.*Take a transformer'):
+        find_candidates(timm.create_model('resnet18', pretrained=False, num_classes=0))
+
+
+@pytest.mark.parametrize('rules', ['mixer', ['mixer'], dict(tail='a', parts=['q'])])
+def test_rules_that_are_no_rules_are_refused(rules):
+    with pytest.raises(ValueError, match='tail=..., parts=...'):
+        find_candidates(timm.create_model('vit_small_patch14_dinov2', **TINY), extra_rules=rules)

@@ -194,9 +194,27 @@ def test_bad_options(options, message):
 
 
 def test_loss_that_is_not_finite():
-    model = Segmenter()
-    with pytest.raises(ValueError, match='NaN or infinite'):
-        estimator(model, losses=lambda batch, seeds: losses_of(model)(batch, seeds) * float('nan')).run()
+    """The first sample that spoils the estimate is named, before the others are looked at."""
+    model, seen = Segmenter(), []
+    data = samples(6)
+    names = {id(image): f'image {number}' for number, (image, _) in enumerate(data)}
+
+    def losses(batch, seeds, spoil=lambda loss: loss * float('nan')):
+        seen.extend(names[id(image)] for image, _ in batch)
+        found = losses_of(model)(batch, seeds)
+        here = [names[id(image)] == 'image 2' for image, _ in batch]
+        return torch.stack([spoil(one) if bad else one for one, bad in zip(found, here, strict=True)])
+
+    name = lambda sample: names[id(sample[0])]  # noqa: E731
+    with pytest.raises(ValueError, match=r'the loss of image 2 is not finite'):
+        estimator(model, data, losses, images=6, name=name).run()
+    assert 'image 3' not in seen
+    # a finite loss of infinite slope
+    steep = lambda loss: (loss - loss.detach()).sqrt()  # noqa: E731
+    for path in ('loop', 'batch'):
+        options = dict(images=6, batch_size=2, path=path, tolerance=float('inf'))
+        with pytest.raises(ValueError, match=r'the gradient of .*image 2.* is not finite'):
+            estimator(model, data, lambda batch, seeds: losses(batch, seeds, steep), name=name, **options).run()
 
 
 def test_gradient_checkpointing_changes_nothing():

@@ -1,4 +1,4 @@
-"""Tests refuse checkpoints that do not fit, trainings say how much of one does, and resume needs all of it."""
+"""CheckpointFitHook: tests refuse checkpoints that do not fit, trainings say how much of one does, and resume needs all of it."""
 
 import shutil
 from pathlib import Path

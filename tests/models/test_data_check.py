@@ -70,7 +70,7 @@ def test_the_doctor_says_the_same(tmp_path):
     cfg = own_data(tmp_path / 'work', list(CITYSCAPES), OWN, 19)
     cfg.dump(tmp_path / 'own.py')
     problems = [check for check in check_config_files(str(tmp_path / 'own.py')) if not check.ok]
-    assert any("without an embedding ['water', 'boat']" in check.found for check in problems)
+    assert any("without an embedding ['water', 'boat']" in f'{check.found}: {check.fix}' for check in problems)
 
 
 def test_test_time_augmentation_and_wrapped_sets_are_looked_into(tmp_path):

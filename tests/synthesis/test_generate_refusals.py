@@ -92,7 +92,7 @@ def test_other_settings_than_the_folder_was_begun_with(tool, tmp_path):
 
 def test_out_that_cannot_be_written(tool, tmp_path):
     (tmp_path / 'file').write_text('')
-    with pytest.raises(SystemExit, match=r'error: --out: .*cannot be written'):
+    with pytest.raises(SystemExit, match=r'error: --out .*cannot be written'):
         tool(tmp_path / 'file')
 
 
