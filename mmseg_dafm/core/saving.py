@@ -98,7 +98,12 @@ def newest_checkpoint(folder: str | os.PathLike) -> tuple[Path, list[Path]] | No
     )
 
 
+def load_from_local(filename: str, map_location: object = None) -> object:
+    """:func:`~mmseg_dafm.core.checkpoint.read_checkpoint` under the name by which mmengine logs where a file came from."""
+    return read_checkpoint(filename, map_location)
+
+
 def install() -> None:
     """Let mmengine, also under mmseg's own tools, read checkpoints without running code and write them whole."""
-    upstream.CheckpointLoader.register_scheme(prefixes='', loader=read_checkpoint, force=True)
+    upstream.CheckpointLoader.register_scheme(prefixes='', loader=load_from_local, force=True)
     upstream.save_checkpoint = upstream_runner.save_checkpoint = save_checkpoint

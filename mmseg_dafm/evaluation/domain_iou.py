@@ -115,8 +115,8 @@ class DomainIoUMetric(BaseMetric):
                 ``seg_logits`` of shape (C, H, W) where the model gives them.
 
         Raises:
-            ValueError: a sample has no label, holds ids that the data set does not define, or its logits are not finite;
-                the path is named.
+            ValueError: a sample has no label, holds ids that the data set does not define, or its logits are not finite,
+                with the path; or the logits are of another number of classes.
         """
         num_classes = len(self.dataset_meta['classes'])
         for sample in data_samples:
@@ -132,6 +132,12 @@ class DomainIoUMetric(BaseMetric):
                 raise ValueError(
                     f'DomainIoUMetric: the logits of {path} are not finite, so they predict no class. Look at the weights that '
                     'are tested, and at this image.'
+                )
+            # one channel is a threshold between two classes
+            if 'seg_logits' in sample and len(sample['seg_logits']['data']) not in (1, num_classes):
+                raise ValueError(
+                    f'DomainIoUMetric: the model predicts {len(sample["seg_logits"]["data"])} classes, and the data set has '
+                    f"{num_classes}: set num_classes of the heads to the data set's."
                 )
             if self.maps is not None:
                 self.maps.save(sample)

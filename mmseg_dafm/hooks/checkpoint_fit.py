@@ -1,6 +1,8 @@
 """Refuse checkpoints that do not fit the model, before mmengine loads what does."""
 
 import logging
+import re
+from pathlib import Path
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
@@ -38,6 +40,8 @@ class CheckpointFitHook(Hook):
             raise ValueError(
                 f'{what} holds weights and no training state: it cannot be resumed. Give it as load_from without --resume.'
             )
+        if training and runner._resume:
+            self._adapt_hub(runner, checkpoint)
         fit = (require_some if training and not runner._resume else require_fit)(model, state, what)
         if not fit.complete or fit.prefix or fit.left:
             print_log(f'{what}: {fit}', 'current', logging.INFO if fit.complete else logging.WARNING)
@@ -45,6 +49,15 @@ class CheckpointFitHook(Hook):
             print_log(f'{what}: all {fit.total} tensors fit', 'current')
         if fit.prefix or 'state_dict' not in checkpoint:
             checkpoint['state_dict'] = fit.state
+
+    @staticmethod
+    def _adapt_hub(runner: Runner, checkpoint: dict) -> None:
+        """Let what mmengine restores name this run's config and work dir, not those of the folder before a move."""
+        info = checkpoint['message_hub'].get('runtime_info', {})
+        info['cfg'] = runner.cfg.pretty_text
+        for key in [key for key in info if key.startswith(('last_ckpt', 'best_ckpt'))]:
+            here = Path(runner.work_dir) / re.split(r'[/\\]', str(info[key]))[-1]
+            info[key] = str(here) if here.is_file() else info[key]
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -303,6 +303,17 @@ def test_names_of_label_maps():
     assert common_root(cfg) == str(Path('x/y/images/val').absolute())
 
 
+def test_logits_of_another_number_of_classes_are_refused():
+    sample = images(1)[0]
+    for channels, fits in ((3, True), (1, True), (2, False), (19, False)):
+        given = sample | dict(seg_logits=dict(data=torch.zeros(channels, 9, 11)))
+        if fits:
+            make().process({}, [given])
+            continue
+        with pytest.raises(ValueError, match=f'predicts {channels} classes, and the data set has 3'):
+            make().process({}, [given])
+
+
 @pytest.mark.parametrize('value', [math.nan, math.inf])
 def test_logits_that_are_not_finite_are_refused_with_the_image(value):
     """Nan wins every argmax, so a network of nan would predict class 0 everywhere and could score 100."""

@@ -140,6 +140,9 @@ def test_a_moved_run_whose_last_file_is_half_goes_on_from_the_one_before(trained
     assert 'going on from iter_1.pth' in done.stdout + done.stderr
     assert 'resumed epoch: 0, iter: 1' in done.stdout + done.stderr
     assert (tmp_path / 'moved/iter_3.pth').is_file()
+    content = torch.load(tmp_path / 'moved/iter_3.pth', weights_only=False)
+    # what reads the config of the run, such as the metric's tables, finds this run's
+    assert f"work_dir = '{tmp_path}/moved'" in content['message_hub']['runtime_info']['cfg']
 
 
 def test_the_doctor_compares_a_checkpoint_with_a_config(trained, tmp_path, capsys):

@@ -125,3 +125,15 @@ def test_shipped_configs_fit_their_data(path):
         # the file need not be there: its rows are chosen by these names
         cfg.model.backbone.class_embeddings = dict(provider='hash', classes=embeddings.classes)
     check_data(cfg)
+
+
+def test_heads_are_compared_with_data_sets_in_every_config(tmp_path):
+    """A head of six classes on 19 trains, and scores next to nothing."""
+    cfg = dict(
+        model=dict(type='EncoderDecoder', decode_head=dict(type='FCNHead', num_classes=6), auxiliary_head=[dict(num_classes=19)]),
+        test_dataloader=dict(dataset=dict(type='RepeatDataset', dataset=dict(type='GTAVDataset'))),
+    )
+    with pytest.raises(ValueError, match=r'decode_head.num_classes=6, and test_dataloader: GTAVDataset has 19 classes'):
+        check_data(cfg)
+    cfg['model']['decode_head']['num_classes'] = 19
+    check_data(cfg)

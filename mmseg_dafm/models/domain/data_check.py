@@ -16,7 +16,7 @@ DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 def check_data(cfg: Mapping, dataloaders: Sequence[str] = DATALOADERS) -> None:
-    """Compare the names of class embeddings with the classes of each data set and the heads, and the sizes of whole images.
+    """Compare heads and class embeddings with the classes of each data set, and the sizes of whole images.
 
     Names are compared without case, hyphens and runs of white space; one common synonym (`car; automobile`) is enough.
     An embedding file that does not exist is passed over, it is refused elsewhere.
@@ -37,8 +37,16 @@ def check_data(cfg: Mapping, dataloaders: Sequence[str] = DATALOADERS) -> None:
             check_size(dataset, model, name)
     embeddings = (model.get('backbone') or {}).get('class_embeddings')
     names = None if embeddings is None else class_names(embeddings)
-    if names is None:
-        return
+    if names is not None:
+        check_embeddings(names, cfg, model, dataloaders)
+    for name in dataloaders:
+        dataset = (cfg.get(name) or {}).get('dataset')
+        if dataset:
+            for_each_dataset(dataset, lambda leaf, name=name: check_heads(model, leaf, name))
+
+
+def check_embeddings(names: Sequence[str], cfg: Mapping, model: Mapping, dataloaders: Sequence[str]) -> None:
+    """Compare the names of class embeddings with each data set's, and their number with the heads'."""
     for name in dataloaders:
         dataset = (cfg.get(name) or {}).get('dataset')
         if dataset:
@@ -111,6 +119,18 @@ def check_names(names: Sequence[str], classes: Sequence[str] | None, where: str)
             'current',
             logging.WARNING,
         )
+
+
+def check_heads(model: Mapping, dataset: Mapping, where: str) -> None:
+    """Refuse heads of another number of classes than a data set has: its labels or its scores would be of other classes."""
+    classes = data_classes(dataset)
+    for key, head in _heads(model):
+        count = head.get('num_classes')
+        if classes is not None and count is not None and count != len(classes):
+            raise ValueError(
+                f'model.{key}.num_classes={count}, and {where}: {dataset.get("type")} has {len(classes)} classes: make them '
+                'equal.'
+            )
 
 
 def check_size(dataset: Mapping, model: Mapping, where: str) -> None:
