@@ -246,6 +246,11 @@ class CompactParameters:
         for group in self.groups:
             group.gather()
 
+    def refresh(self) -> None:
+        """Read the values of all cohorts."""
+        for group in self.groups:
+            group.refresh()
+
     def scatter(self) -> None:
         """Write the values of all cohorts."""
         for group in self.groups:

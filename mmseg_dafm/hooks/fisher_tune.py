@@ -147,6 +147,7 @@ class FisherTuneHook(Hook):
                 'without selected weights: start anew, or resume from a checkpoint of the warm-up.'
             )
         if wrapper.ranking is None:
+            wrapper.expect_selection()
             self.check_selection(unwrapped(runner.model), wrapper)
             if self.scores is not None:
                 self.best = self.ranked(runner, self.given_scores)

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Sequence
 
+import torch
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
@@ -45,6 +46,38 @@ def merge_groups(groups: Sequence[dict], name: str) -> list[dict]:
     return list(merged.values())
 
 
+def check_growth(optimizer: dict, device: torch.device) -> None:
+    """Refuse an optimizer that cannot train 1-D parameters that join its groups later, by a rehearsal on a few numbers.
+
+    Args:
+        optimizer: Config of the optimizer, without parameters.
+        device: Of the weights, on which its kernels depend.
+
+    Raises:
+        ValueError: With what went wrong inside of it: two growths, steps in between, and a resume.
+    """
+    build = lambda: OPTIMIZERS.build({**optimizer, 'params': [dict(params=[])]})  # noqa: E731
+    first, second = (nn.Parameter(torch.ones(size, device=device)) for size in (2, 3))
+    trained, resumed = build(), build()
+    try:
+        for joined in ([first], [], [second], []):
+            own = trained.param_groups[0]['params']
+            own += joined
+            for parameter in own:
+                parameter.grad = torch.ones_like(parameter)
+            trained.step()
+        resumed.param_groups[0]['params'] += [first, second]
+        resumed.load_state_dict(trained.state_dict())
+        resumed.step()
+    except Exception as error:
+        remedy = 'remove fused=True' if optimizer.get('fused') else 'use another, such as AdamW'
+        text = ' '.join(str(error).split())[:160]
+        raise ValueError(
+            f'optim_wrapper.optimizer={optimizer} cannot train a set of weights that grows ({type(error).__name__}: {text}): '
+            f'{remedy}.'
+        ) from None
+
+
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class FisherTuneOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """Groups for :class:`~mmseg_dafm.optim.fisher_wrapper.FisherTuneOptimWrapper`; prints them as a table.
@@ -62,7 +95,8 @@ class FisherTuneOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             the hook's ``criterion='random'``, ``schedule='constant'`` and ``delta_max=1.0``, all of them are tuned: figure 3).
 
     Raises:
-        ValueError: For wrong keys, a module that does not exist or has no candidates, a sharding model or optimizer.
+        ValueError: For wrong keys, a module that does not exist or has no candidates, a sharding model or optimizer, or an
+            optimizer that cannot train a growing set (:func:`check_growth`).
 
     Source: FisherTune, eq. 3 (candidates); the groups are ours.
     """
@@ -128,6 +162,7 @@ class FisherTuneOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             elif id(parameter) not in inside:
                 decoder.append(group)
         decoder, selected = merge_groups(decoder, 'decoder'), merge_groups(selected, 'candidates')
+        check_growth(self.optimizer_cfg, next(iter(tensors.values())).device)
         compact = [{**group, 'params': [], TENSORS: [names[id(p)] for p in group['params']]} for group in selected]
         optimizer = OPTIMIZERS.build({**self.optimizer_cfg, 'params': [*decoder, *compact]})
         # The optimizer has filled in its defaults; the candidates are counted in the dense tensors.

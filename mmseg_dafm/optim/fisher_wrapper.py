@@ -1,4 +1,4 @@
-"""FisherTuneOptimWrapper: any torch optimizer on exactly the selected weights, by gather, step and scatter."""
+"""FisherTuneOptimWrapper: a torch optimizer on exactly the selected weights, by gather, step and scatter."""
 
 import operator
 
@@ -28,11 +28,15 @@ class SelectedWeights:
     .. math:: w = \theta[S_t], \quad \partial w = g[S_t], \quad w \leftarrow \mathrm{optimizer}(w, \partial w),
         \quad \theta[S_t] = w .
 
-    So clipping sees the gradients that are applied and no others, weights outside of the set keep their bits, moments
+    The values are read from the model in every step, so whatever else changes weights between steps (a hook that rolls them
+    back, clips or loads them) is kept. Clipping sees the gradients that are applied and no others, weights outside of the set keep their bits, moments
     exist only inside of it, and elements that join later have step counts of their own (Adam's bias correction).
-    A selected element of a tensor without a gradient counts as one with gradient 0. Optimizers whose update of an element
-    depends on the rest of its tensor (LAMB, LARS, Adafactor) see a cohort as one tensor; optimizers that make their state
-    when they are built (Adagrad of older PyTorch) have none for elements that join.
+    A selected element of a tensor without a gradient counts as one with gradient 0.
+
+    Optimizers: all of torch.optim that take dense 1-D parameters, that is all but LBFGS (wants a closure), SparseAdam (sparse
+    gradients) and Muon (matrices); neither SGD with momentum and ``fused=True`` nor ``differentiable=True``, and ``capturable``
+    and ``fused`` only on devices that have them. The constructor rehearses two growths and a resume and refuses what fails.
+    Optimizers whose update of an element depends on the rest of its tensor (Adafactor, LAMB, LARS) see a cohort as one tensor.
 
     Args:
         optimizer: Its groups with the key ``compact_tensors`` are empty and receive the selected elements of those
@@ -85,6 +89,7 @@ class SelectedWeights:
         self.ranking: Tensor | None = None
         self.settings: dict | None = None
         self.cohorts: list[int] = []
+        self._selection_comes = False
         self._compact = CompactParameters(self.tensors, [group[TENSORS] for group in self._groups()], free_gradients)
 
     @property
@@ -103,6 +108,10 @@ class SelectedWeights:
     def count(self) -> int:
         """Number of elements that are trained at present."""
         return sum(self.cohorts)
+
+    def expect_selection(self) -> None:
+        """Announce that :meth:`select` will be called later: until then the backbone stays as it is, as in a warm-up."""
+        self._selection_comes = True
 
     def select(self, ranking: Tensor, settings: dict | None = None) -> None:
         """Fix which elements may ever be trained, and in which order they join.
@@ -164,11 +173,17 @@ class SelectedWeights:
         """Gather, let the base wrapper unscale, clip and step, scatter.
 
         Raises:
-            ValueError: For a closure, whose gradients would come after the gathering.
+            ValueError: If nobody selects weights, or for a closure, whose gradients would come after the gathering.
         """
         if kwargs.get('closure') is not None:
             raise ValueError(f'{type(self).__name__} takes no closure: use an optimizer that steps without one.')
+        if self.ranking is None and not self._selection_comes:
+            raise ValueError(
+                f'optim_wrapper.type={type(self).__name__} would train nothing of the backbone, because no hook selects weights: '
+                "add dict(type='FisherTuneHook', ...) to custom_hooks, which a child config replaces as a whole."
+            )
         self._compact.gather()
+        self._compact.refresh()
         super().step(**kwargs)
         self._compact.scatter()
 

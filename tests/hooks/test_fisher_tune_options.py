@@ -80,6 +80,15 @@ def test_another_optimizer_wrapper_is_refused(tmp_path):
         train(cfg)
 
 
+def test_the_optimizer_wrapper_without_the_hook_is_refused(tmp_path):
+    cfg = config(tmp_path)
+    cfg.custom_hooks = [dict(type='EMAHook')]
+    runner = build(cfg)
+    with pytest.raises(ValueError, match='FisherTuneOptimWrapper would train nothing of the backbone, .*FisherTuneHook'):
+        runner.train()
+    assert runner.iter == 0
+
+
 def test_an_adapter_is_refused(tmp_path):
     cfg = config(tmp_path)
     cfg.model.backbone.adapter = dict(type='AdaptFormer', bottleneck=4)

@@ -1,11 +1,13 @@
 """FisherTuneOptimWrapper against a dense reference; resume, memory, accumulation."""
 
 import copy
+import inspect
 
 import pytest
 import torch
 from mmengine.optim import PolyLR
 from mmengine.utils import digit_version
+from mmseg.registry import OPTIMIZERS
 from torch import nn
 
 from tests.optim.selected_weights import (
@@ -79,6 +81,69 @@ def test_a_late_cohort_moves_like_a_fresh_one(model):
     assert torch.allclose(late.abs(), torch.full_like(late, 0.005), rtol=1e-3)
 
 
+def variants():
+    """Every optimizer of torch.optim with each of its kernels and each option that adds state."""
+    found = []
+    for name, kind in vars(torch.optim).items():
+        if not (inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer)) or kind is torch.optim.Optimizer:
+            continue
+        # transformers registers an Adafactor of its own
+        if OPTIMIZERS.get(name) is not kind:
+            continue
+        options = [{}, *({flag: True} for flag in ('foreach', 'fused', 'amsgrad', 'centered', 'maximize', 'capturable'))]
+        options += [dict(momentum=0.9, **flag) for flag in ({}, dict(foreach=True), dict(fused=True), dict(nesterov=True))]
+        known = inspect.signature(kind).parameters
+        found += [dict(type=name, lr=0.02, **one) for one in options if set(one) <= set(known)]
+    return found
+
+
+REFUSED = {'LBFGS', 'SparseAdam', 'Muon'}
+
+
+def refusal(optimizer):
+    """Whether an optimizer cannot train a growing set on a CPU."""
+    momentum = optimizer['type'] == 'SGD' and optimizer.get('momentum') and optimizer.get('fused')
+    return optimizer['type'] in REFUSED or optimizer.get('capturable') or momentum
+
+
+@needs_fused
+@pytest.mark.parametrize('optimizer', variants(), ids=lambda o: '-'.join(str(v) for v in (o['type'], *list(o)[2:])))
+def test_every_optimizer_grows_and_resumes_or_is_refused(model, optimizer):
+    """Each cohort trains as the only parameter of an optimizer of its own would; a resumed run continues to the bit."""
+    cfg = dict(optimizer=optimizer, paramwise={})
+    if refusal(optimizer):
+        with pytest.raises(ValueError, match=f"'{optimizer['type']}'.* cannot train a set of weights that grows"):
+            build(model, **cfg)
+        return
+    wrapper = build(model, **cfg)
+    wrapper.select(some_ranking(wrapper, 120))
+    flat = lambda parts: torch.cat([part.detach().flatten() for part in parts])[wrapper.ranking]  # noqa: E731
+    own, saved, starts = [], None, {0: 40, 2: 80, 4: 120}
+    options = {key: value for key, value in optimizer.items() if key != 'type'}
+    for step in range(7):
+        if step in starts:
+            joined = nn.Parameter(flat(wrapper.tensors.values())[wrapper.count : starts[step]].clone())
+            own.append(getattr(torch.optim, optimizer['type'])([joined], **options))
+            wrapper.grow(starts[step])
+        model(BATCHES[step]).backward()
+        gradients = flat([tensor.grad for tensor in wrapper.tensors.values()])
+        for reference, part in zip(own, gradients.split(wrapper.cohorts + [120 - wrapper.count]), strict=False):
+            reference.param_groups[0]['params'][0].grad = part.clone()
+            reference.step()
+        wrapper.step()
+        wrapper.zero_grad()
+        values = torch.cat([reference.param_groups[0]['params'][0].detach() for reference in own])
+        assert torch.allclose(flat(wrapper.tensors.values())[: len(values)], values, rtol=1e-5, atol=1e-7), step
+        if step == 3:
+            saved = copy.deepcopy((model.state_dict(), wrapper.state_dict()))
+    resumed = Net(seed=5)
+    again = build(resumed, **cfg)
+    resumed.load_state_dict(saved[0])
+    again.load_state_dict(saved[1])
+    train(resumed, again, range(4, 7), starts)
+    assert_same_bits(bits(model), bits(resumed))
+
+
 @pytest.mark.parametrize('free', [False, True])
 @pytest.mark.parametrize('optimizer', [ADAMW, pytest.param(dict(ADAMW, fused=True, amsgrad=True), marks=needs_fused), SGD])
 @pytest.mark.parametrize('stop', [2, 3, 8])
@@ -106,8 +171,50 @@ def test_resume_continues_to_the_bit(model, tmp_path, optimizer, stop, free):
     assert str(again.state_dict()) == str(wrapper.state_dict())
 
 
+def load(model, changed):
+    model.load_state_dict(changed)
+
+
+def write_data(model, changed):
+    for name, p in model.named_parameters():
+        p.data.copy_(changed[name])
+
+
+@pytest.mark.parametrize('edit', [load, write_data])
+@pytest.mark.parametrize('optimizer', [ADAMW, SGD])
+def test_weights_that_change_between_steps_are_kept(model, edit, optimizer):
+    """As with a dense optimizer: a hook may roll weights back, clip or load them. Two cohorts, edited between two steps."""
+    wrapper = build(model, optimizer)
+    wrapper.select(some_ranking(wrapper, 150))
+    lr = optimizer['lr']
+    reference = DenseReference(model, wrapper, lr, lr / 2, 0.1, sgd=optimizer['type'] == 'SGD')
+    for step in range(6):
+        if step == 4:
+            changed = {name: value.clamp(-0.05, 0.05) for name, value in model.state_dict().items()}
+            edit(model, changed)
+            reference.model.load_state_dict(changed)
+        train(model, wrapper, range(step, step + 1), {0: 60, 2: 150})
+        if step in (0, 2):
+            reference.grow({0: 60, 2: 150}[step])
+        reference.step([BATCHES[step]])
+    for name, p in model.named_parameters():
+        assert torch.allclose(p.double(), reference.params[name], rtol=0, atol=2e-6), name
+
+
+def test_a_step_without_selection_is_refused_unless_one_is_announced(model):
+    """A child config that sets custom_hooks drops the hook."""
+    wrapper = build(model)
+    before = bits(model)
+    with pytest.raises(ValueError, match=r"no hook selects weights: add dict\(type='FisherTuneHook', ...\) to custom_hooks"):
+        wrapper.update_params(model(BATCHES[0]))
+    assert_same_bits(bits(model), before)
+    wrapper.expect_selection()
+    wrapper.update_params(model(BATCHES[0]))
+
+
 def test_state_before_any_ranking_resumes(model):
     wrapper = build(model)
+    wrapper.expect_selection()
     train(model, wrapper, range(3), {})
     again = build(Net())
     again.load_state_dict(copy.deepcopy(wrapper.state_dict()))
@@ -116,6 +223,7 @@ def test_state_before_any_ranking_resumes(model):
 
 def test_without_a_set_the_backbone_keeps_its_bits_and_the_decoder_trains(model):
     wrapper = build(model)
+    wrapper.expect_selection()
     before = bits(model)
     train(model, wrapper, range(3), {})
     after = bits(model)
