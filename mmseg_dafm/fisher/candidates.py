@@ -269,10 +269,20 @@ def block_paths(candidates: Sequence[Candidate]) -> list[str]:
     missing = sorted(set(range(max(paths) + 1)) - set(paths))
     if missing:
         raise ValueError(
-            f'candidates.groups or candidates.kinds leaves the blocks {missing} without candidates, and Fisher information is estimated with shifts '
-            "behind blocks: take a criterion without data (criterion='random'), or groups that touch every block."
+            f'candidates.groups or candidates.kinds leaves the blocks {missing} without candidates, and Fisher information is '
+            "estimated with shifts behind blocks: take a criterion without data (criterion='random'), or groups that touch every "
+            'block.'
         )
     return list(paths.values())
+
+
+def block_widths(candidates: Sequence[Candidate], tensors: Mapping[str, Tensor]) -> list[int]:
+    """Number of channels that enter each block, in the order of :func:`block_paths`: columns of its queries, or first matrix."""
+    found: dict[int, int] = {}
+    for candidate in sorted(candidates, key=lambda one: KINDS.index(one.kind)):
+        if tensors[candidate.parameter].ndim > 1:
+            found.setdefault(candidate.block, tensors[candidate.parameter].shape[1])
+    return [found[block] for block in sorted(found)]
 
 
 def parameter_count(backbone: nn.Module) -> int:

@@ -161,7 +161,7 @@ def test_a_convolutional_network_is_called_one():
 @pytest.mark.parametrize(
     ('rules', 'message'),
     [
-        ('attn', "must be a list of dict"),
+        ('attn', 'must be a list of dict'),
         (dict(tail='x', parts=['q']), 'must be a list of dict'),
         (['attn'], "a rule of extra_rules is dict\\(tail=..., parts=...\\), got 'attn'"),
         ([dict(tail='x', parts='q')], "must be a list out of .* got 'q'"),

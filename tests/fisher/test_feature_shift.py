@@ -58,7 +58,7 @@ def test_spread_is_over_images_however_they_are_batched():
 def shift_of(model, **options):
     shift = FeatureShift(model.backbone, PATHS, prefix_tokens=1, **options)
     images = torch.stack([image for image, _ in samples(4)])
-    with torch.no_grad(), shift.measuring():
+    with torch.no_grad(), shift.measuring(4):
         model(images)
     shift.set_spreads()
     return shift, images
