@@ -1,7 +1,8 @@
 """The weights that FisherTune may select: rows of the query, key, value and feed-forward matrices of transformer blocks."""
 
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,6 +48,10 @@ class Rule:
 RULES = (
     # timm's ViTs (DINOv2, DINOv3, CLIP, MAE, SAM, BEiT) and the original releases
     Rule(r'attn\.qkv\.{leaf}', ('q', 'k', 'v')),
+    # XCiT's and EdgeNeXt's attention across channels; PVT
+    Rule(r'xca\.qkv\.{leaf}', ('q', 'k', 'v')),
+    Rule(r'attn\.q\.{leaf}', ('q',)),
+    Rule(r'attn\.kv\.{leaf}', ('k', 'v')),
     # EVA02 with sub-layer norm; Hugging Face's models, whose attention is called self_attn or attention
     Rule(r'(?:(?:self_)?attn|attention)\.q_(?:proj\.)?{leaf}', ('q',)),
     Rule(r'(?:(?:self_)?attn|attention)\.k_(?:proj\.)?{leaf}', ('k',)),
@@ -54,19 +59,14 @@ RULES = (
     # nn.MultiheadAttention: open_clip, mmseg's VisionTransformer, nn.TransformerEncoderLayer
     Rule(r'(?:self_)?attn\.(?:attn\.)?in_proj_{leaf}', ('q', 'k', 'v')),
     Rule(r'mlp\.(?:fc1|fc2|fc1_g|fc1_x|w12|w1|w2|w3|c_fc|c_proj|lin1|lin2)\.{leaf}', ('ffn',)),
-    Rule(r'ffn\.layers\.(?:0\.0|1)\.{leaf}', ('ffn',)),
+    # mmcv's FFN, and SegFormer's, whose matrices are 1x1 convolutions
+    Rule(r'ffn\.layers\.(?:0\.0|[014])\.{leaf}', ('ffn',)),
     Rule(r'linear[12]\.{leaf}', ('ffn',)),
     # diffusers: self- and cross-attention of a U-Net's transformer blocks
     Rule(r'attn[12]\.to_q\.{leaf}', ('q',)),
     Rule(r'attn[12]\.to_k\.{leaf}', ('k',)),
     Rule(r'attn[12]\.to_v\.{leaf}', ('v',)),
     Rule(r'ff\.net\.(?:0\.proj|2)\.{leaf}', ('ffn',)),
-    # PVT: one matrix for keys and values; XCiT and EdgeNeXt
-    Rule(r'attn\.q\.{leaf}', ('q',)),
-    Rule(r'attn\.kv\.{leaf}', ('k', 'v')),
-    Rule(r'xca\.qkv\.{leaf}', ('q', 'k', 'v')),
-    # mmseg's SegFormer: 1x1 convolutions around a depthwise one
-    Rule(r'ffn\.layers\.[04]\.{leaf}', ('ffn',)),
     # mmseg's Swin
     Rule(r'attn\.w_msa\.qkv\.{leaf}', ('q', 'k', 'v')),
     # Hugging Face's ViT and DINOv2 before transformers 5
@@ -86,7 +86,8 @@ def find_candidates(
 ) -> list[Candidate]:
     r"""Find theta = [theta_Q, theta_K, theta_V, theta_FFN] of all blocks.
 
-    Output projections, norms, patch and position embeddings are no candidates. A convolution with a 1x1 kernel is a matrix.
+    Output projections, norms, patch and position embeddings are no candidates, nor are convolutions, but for 1x1 ones without
+    groups, which are matrices.
 
     Args:
         backbone: Any model with transformer blocks in a numbered list.
@@ -101,8 +102,8 @@ def find_candidates(
         Candidates in the order of the backbone's parameters.
 
     Raises:
-        ValueError: For unknown kinds, a fused tensor that cannot be split, or if a kind is found nowhere or not in every
-            block: an architecture that is known by half would be tuned by half.
+        ValueError: For unknown kinds, a fused tensor that cannot be split, or if a kind is found nowhere, or not in a block that
+            has matrices of other names: an architecture that is known by half would be tuned by half.
 
     Source: FisherTune, equation 3.
     """
@@ -112,57 +113,90 @@ def find_candidates(
     leaves = ('weight', 'bias') if include_bias else ('weight',)
     rules = (*extra_rules_of(extra_rules), *RULES)
     patterns = [
-        (re.compile(rf'(?P<path>(?:.+?\.)?\w+\.\d+)\.{rule.tail.format(leaf=leaf)}'), rule.parts)
+        (re.compile(rf'(?P<path>(?:.+?\.)?\w+\.\d+)\.{rule.tail.replace("{leaf}", leaf)}'), rule.parts)
         for rule in rules
         for leaf in leaves
     ]
-    found, blocks = [], {}
+    spatial = _spatial_convolutions(backbone)
+    found, blocks, known = [], {}, set()
     for name, parameter in backbone.named_parameters():
         match, parts = next(((hit, parts) for pattern, parts in patterns if (hit := pattern.fullmatch(name))), (None, ()))
-        # convolutions of hybrid models may have a linear layer's name; with a 1x1 kernel they are matrices
-        if match is None or not is_matrix(parameter) and parameter.ndim > 1:
+        # convolutions may have a linear layer's name
+        if match is None or name.rpartition('.')[0] in spatial:
             continue
         path, rows = match['path'], len(parameter)
         if rows % len(parts):
             raise ValueError(f'{name} has {rows} rows, which do not split into {len(parts)} equal parts {parts}.')
         block, size = blocks.setdefault(path, len(blocks)), rows // len(parts)
+        known.add(name)
         found += [Candidate(name, (i * size, (i + 1) * size), kind, block, path) for i, kind in enumerate(parts) if kind in kinds]
-    if not found:
-        some = [name for name, parameter in backbone.named_parameters() if parameter.ndim > 1][:4] or ['none']
-        if all(parameter.ndim in (0, 1, 4) for parameter in backbone.parameters()):
-            raise ValueError(
-                f'{type(backbone).__name__} is a convolutional network ({some[0]} and others are kernels): FisherTune selects '
-                'queries, keys, values and feed-forward weights of transformer blocks. Take a transformer as the backbone.'
-            )
+    _check_kinds(backbone, kinds, found, blocks, known, spatial)
+    return found if groups is None else in_groups(found, groups, len(blocks))
+
+
+def _spatial_convolutions(backbone: nn.Module) -> set[str]:
+    """Paths of the convolutions that are no matrices: they have a kernel of more than one pixel, or groups."""
+    return {
+        path
+        for path, module in backbone.named_modules()
+        if isinstance(module, nn.modules.conv._ConvNd) and (math.prod(module.kernel_size) > 1 or module.groups > 1)
+    }
+
+
+def _check_kinds(
+    backbone: nn.Module,
+    kinds: Sequence[str],
+    found: Sequence[Candidate],
+    blocks: Iterable[str],
+    known: Collection[str],
+    spatial: Collection[str],
+) -> None:
+    """Refuse an architecture whose weights are not all known.
+
+    Raises:
+        ValueError: As :func:`find_candidates`.
+    """
+    name = type(backbone).__name__
+    matrices = [n for n, p in backbone.named_parameters() if p.ndim > 1 and n.rpartition('.')[0] not in spatial]
+    nowhere = sorted(set(kinds) - {candidate.kind for candidate in found})
+    if nowhere and spatial and not _attends(backbone):
+        only = ": kinds=['ffn'] takes the matrices of its blocks alone" if found else ''
         raise ValueError(
-            f'{type(backbone).__name__} has no weights of the kinds {tuple(kinds)} under the names of any rule; its matrices are '
-            f'called {some}: add a rule for them (extra_rules).'
+            f'{name} is a convolutional network without attention, and FisherTune selects from the {nowhere} weights of '
+            f'transformer blocks, which it has not: use a transformer backbone{only}.'
+        )
+    if not found:
+        raise ValueError(
+            f'{name} has no weights of the kinds {tuple(kinds)} under the names of any rule; its matrices are called '
+            f'{matrices[:4]}: add a rule for them (extra_rules).'
         )
     for path in blocks:
         missing = sorted(set(kinds) - {candidate.kind for candidate in found if candidate.path == path})
-        if missing:
-            names = [name for name, parameter in backbone.named_parameters() if name.startswith(path) and parameter.ndim > 1]
+        own = [n for n in matrices if n.startswith(f'{path}.')]
+        # a block without other matrices, as the convolutional ones of hybrids, lacks nothing
+        if missing and (set(own) - set(known) or set(missing) & set(nowhere)):
             raise ValueError(
-                f'{type(backbone).__name__} has no weights of the kinds {missing} in {path}, whose matrices are {names}: add a '
-                'rule for them (extra_rules), or leave these kinds out.'
+                f'{name} has no weights of the kinds {missing} in {path}, whose matrices are {own}: add a rule for them '
+                '(extra_rules), or leave these kinds out.'
             )
-    return found if groups is None else in_groups(found, groups)
 
 
-def is_matrix(parameter: Tensor) -> bool:
-    """Whether a tensor acts as a matrix: (out, in), or a convolution's (out, in, 1, 1)."""
-    return parameter.ndim == 2 or (parameter.ndim == 4 and parameter.shape[2:] == (1, 1))
+def _attends(backbone: nn.Module) -> bool:
+    """Whether a module or parameter is called as attention usually is."""
+    names = (name.lower() for name, _ in (*backbone.named_modules(), *backbone.named_parameters()))
+    return any(re.search(r'(^|[._])att(n|en)|qkv|mixer|xca|to_q', name) for name in names)
 
 
-def in_groups(candidates: Sequence[Candidate], groups: Sequence[Mapping | str]) -> list[Candidate]:
+def in_groups(candidates: Sequence[Candidate], groups: Sequence[Mapping | str], blocks: int) -> list[Candidate]:
     """Candidates of one kind in one range of blocks each, as in the pairs of groups that the paper tunes.
 
     Args:
         candidates: Of all kinds and blocks.
         groups: ``dict(kind='q', blocks=(0, 7))`` or ``'q:0-7'``.
+        blocks: Number of blocks of the backbone.
 
     Raises:
-        ValueError: If a group is no such dict, or holds no candidate.
+        ValueError: If a group is no such dict, names blocks that do not exist, or holds no candidate.
 
     Source: FisherTune, figure 3.
     """
@@ -170,15 +204,14 @@ def in_groups(candidates: Sequence[Candidate], groups: Sequence[Mapping | str]) 
     for group in groups:
         if isinstance(group, str) and (match := re.fullmatch(r'(\w+):(\d+)-(\d+)', group)):
             group = dict(kind=match[1], blocks=(int(match[2]), int(match[3])))
-        if isinstance(group, str) or set(group) != {'kind', 'blocks'} or len(group['blocks']) != 2:
+        if not isinstance(group, Mapping) or set(group) != {'kind', 'blocks'} or len(group['blocks']) != 2:
             raise ValueError(f"a group is dict(kind='q', blocks=(first, last)) or 'q:first-last', got {group!r}.")
         first, last = group['blocks']
+        if not 0 <= first <= last < blocks:
+            raise ValueError(f'group {dict(group)} names blocks that do not exist: this backbone has blocks 0 to {blocks - 1}.')
         own = [c for c in candidates if c.kind == group['kind'] and first <= c.block <= last]
         if not own:
-            known = sorted({c.kind for c in candidates}), max(c.block for c in candidates)
-            raise ValueError(f'group {dict(group)} holds no weights: kinds are {known[0]}, blocks 0 to {known[1]}.')
-        if last > max(c.block for c in candidates):
-            raise ValueError(f'group {dict(group)} ends behind the last block, which is {max(c.block for c in candidates)}.')
+            raise ValueError(f'group {dict(group)} holds no weights: kinds are {sorted({c.kind for c in candidates})}.')
         found.update(own)
     return [candidate for candidate in candidates if candidate in found]
 
@@ -189,16 +222,20 @@ def extra_rules_of(rules: Iterable[Rule | Mapping]) -> tuple[Rule, ...]:
     Raises:
         ValueError: If one lacks ``tail`` or ``parts``, or has other keys.
     """
-    found = []
     if isinstance(rules, str | Mapping):
-        raise ValueError(f'extra_rules={rules!r} must be a list of dict(tail=..., parts=...).')
+        raise ValueError(f'extra_rules must be a list of dict(tail=..., parts=...), got {rules!r}.')
+    found = []
     for rule in rules:
         if not isinstance(rule, Rule):
-            if not isinstance(rule, Mapping):
-                raise ValueError(f'a rule is dict(tail=..., parts=...) with parts out of {KINDS}, got {rule!r}.')
-            if set(rule) != {'tail', 'parts'} or set(rule['parts']) - set(KINDS):
-                raise ValueError(f'a rule is dict(tail=..., parts=...) with parts out of {KINDS}, got {dict(rule)}.')
+            if not isinstance(rule, Mapping) or set(rule) != {'tail', 'parts'}:
+                raise ValueError(f'a rule of extra_rules is dict(tail=..., parts=...), got {rule!r}.')
+            if isinstance(rule['parts'], str) or not rule['parts'] or set(rule['parts']) - set(KINDS):
+                raise ValueError(f'parts of a rule of extra_rules must be a list out of {KINDS}, got {rule["parts"]!r}.')
             rule = Rule(rule['tail'], tuple(rule['parts']))
+        try:
+            re.compile(rule.tail.replace('{leaf}', 'weight'))
+        except re.error as error:
+            raise ValueError(f'tail={rule.tail!r} of extra_rules is no regular expression: {error}.') from None
         found.append(rule)
     return tuple(found)
 
@@ -232,10 +269,20 @@ def block_paths(candidates: Sequence[Candidate]) -> list[str]:
     missing = sorted(set(range(max(paths) + 1)) - set(paths))
     if missing:
         raise ValueError(
-            f'candidates.groups leaves the blocks {missing} without candidates, and Fisher information is estimated with shifts '
-            "behind blocks: take a criterion without data (criterion='random'), or groups that touch every block."
+            f'candidates.groups or candidates.kinds leaves the blocks {missing} without candidates, and Fisher information is '
+            "estimated with shifts behind blocks: take a criterion without data (criterion='random'), or groups that touch every "
+            'block.'
         )
     return list(paths.values())
+
+
+def block_widths(candidates: Sequence[Candidate], tensors: Mapping[str, Tensor]) -> list[int]:
+    """Number of channels that enter each block, in the order of :func:`block_paths`: columns of its queries, or first matrix."""
+    found: dict[int, int] = {}
+    for candidate in sorted(candidates, key=lambda one: KINDS.index(one.kind)):
+        if tensors[candidate.parameter].ndim > 1:
+            found.setdefault(candidate.block, tensors[candidate.parameter].shape[1])
+    return [found[block] for block in sorted(found)]
 
 
 def parameter_count(backbone: nn.Module) -> int:

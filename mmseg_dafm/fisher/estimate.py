@@ -165,11 +165,11 @@ class DomainFisherEstimator:
 
     def measure_spreads(self) -> None:
         """Measure how the feature statistics vary over the first ``bank_images`` images."""
-        with torch.no_grad(), self.shift.measuring():
+        with torch.no_grad():
             # features do not depend on labels, and a pass that made some would be measured, too
             for (_, ids), samples in self._samples(self._share(self.bank_images)[0], 'feature statistics', labelled=False):
-                self.shift.samples = len(samples)
-                self.losses(samples, self._seeds(ids))
+                with self.shift.measuring(len(ids)):
+                    self.losses(samples, self._seeds(ids))
         self._stop_if_bad()
         self.shift.join_ranks(self.device)
         self.shift.set_spreads()

@@ -38,6 +38,7 @@ class FeatureShift:
         noise: ``'channel'``: eps per sample and channel, as DSU; ``'sample'``: one number for all channels, so that the
             strength of the shift varies from sample to sample.
         prefix_tokens: Leading tokens that are no patches (class token, registers): they are neither measured nor changed.
+        widths: Channels that enter each block, to refuse features of another layout; None does not look.
 
     Raises:
         ValueError: For a position or a noise that does not exist.
@@ -54,6 +55,7 @@ class FeatureShift:
         factor: float = 1.0,
         noise: str = 'channel',
         prefix_tokens: int = 0,
+        widths: Sequence[int] | None = None,
     ) -> None:
         positions = default_positions(len(paths)) if positions is None else tuple(positions)
         wrong = [p for p in positions if p != EMBEDDING and not (isinstance(p, int) and 0 <= p < len(paths))]
@@ -67,36 +69,32 @@ class FeatureShift:
             raise ValueError(f'probability={probability} must lie in [0, 1] and factor={factor} must not be negative.')
         self.model, self.paths, self.positions = model, tuple(paths), positions
         self.probability, self.factor, self.noise, self.prefix = probability, factor, noise, prefix_tokens
+        self.widths = widths
         self.banks: dict[str | int, StatisticsBank] = {}
         self.spreads: dict[str | int, tuple[Tensor, Tensor]] = {}
-        # images of the pass that is measured; None where nobody says
-        self.samples: int | None = None
 
     @contextmanager
-    def measuring(self) -> Iterator[None]:
-        """Take in the statistics of every forward pass.
+    def measuring(self, size: int) -> Iterator[None]:
+        """Take in the statistics of a forward pass of ``size`` samples.
 
         Raises:
-            ValueError: If a block does not see one item per image.
+            ValueError: In the pass, where features are not (samples, ..., channels): a perturbation would then go along another
+                axis, or per part of an image.
         """
 
         def look(position, tokens: Tensor) -> None:
-            self._check_batch(position, len(tokens))
+            block = 0 if position == EMBEDDING else position
+            width = None if self.widths is None else self.widths[block]
+            if len(tokens) != size or width not in (None, tokens.shape[-1]):
+                raise ValueError(
+                    f'the features at {self.paths[block]} (position {position!r}) have shape {tuple(tokens.shape)}, not '
+                    f'({size}, ..., {width or "channels"}): the backbone folds patches into the batch or has channels first, and '
+                    "its features cannot be perturbed per image. Use a criterion without data (criterion='random')."
+                )
             self.banks.setdefault(position, StatisticsBank()).add(tokens)
 
         with self._hooked(look):
             yield
-
-    def _check_batch(self, position: str | int, size: int) -> None:
-        """Refuse a backbone that folds patches or windows into the batch, where an image's shift has no place."""
-        if self.samples is None or size in (1, self.samples):
-            return
-        path = self.paths[0 if position == EMBEDDING else position]
-        raise ValueError(
-            f'block {path} of {type(self.model).__name__} sees {size} items of {self.samples} image(s): it folds patches or '
-            'windows into the batch, so the shift of an image cannot be applied there. Take another backbone, or a criterion '
-            "without data (criterion='random' or 'magnitude')."
-        )
 
     def join_ranks(self, device: torch.device) -> None:
         """Add up what all processes measured; one that saw no image takes the number of channels from the others."""

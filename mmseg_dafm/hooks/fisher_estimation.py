@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmseg_dafm.core.eager import run_eagerly
 from mmseg_dafm.fisher.batch_squares import batch_squares
-from mmseg_dafm.fisher.candidates import block_paths, narrow, parameter_count
+from mmseg_dafm.fisher.candidates import block_paths, block_widths, narrow, parameter_count
 from mmseg_dafm.fisher.combine import damping_of
 from mmseg_dafm.fisher.estimate import ESTIMATORS, PATHS, DomainFisherEstimator, Source, Watch
 from mmseg_dafm.fisher.feature_shift import EMBEDDING, NOISES, FeatureShift, prefix_tokens
@@ -137,7 +138,8 @@ class Estimation:
     def feature_shift(self, selected) -> FeatureShift:
         """The perturbation of the backbone."""
         shift = {'prefix_tokens': prefix_tokens(selected.backbone), **self.shift}
-        return FeatureShift(selected.backbone, block_paths(selected.candidates), **shift)
+        widths = block_widths(selected.candidates, selected.tensors)
+        return FeatureShift(selected.backbone, block_paths(selected.candidates), widths=widths, **shift)
 
     def run(self, model: nn.Module, selected, source: dict | DataLoader, say: Callable[[str], None] | None) -> DomainFisher:
         """Estimate.
@@ -152,7 +154,8 @@ class Estimation:
         watch = lambda items, total, title: items if say is None else track(items, total, title, say)  # noqa: E731
         wanted = {key: getattr(self, key) for key in (('images',) if self.estimator == BATCH else ('images', 'bank_images'))}
         samples = sample_source(self.dataloader or source, self.seed, self.part, wanted)
-        found = (self._batches if self.estimator == BATCH else self._domains)(model, selected, losses, samples, watch)
+        with run_eagerly():
+            found = (self._batches if self.estimator == BATCH else self._domains)(model, selected, losses, samples, watch)
         found.meta.update(label_source=self.label_source, backbone_parameters=parameter_count(selected.backbone))
         # the file alone then tells which rows are queries, and of which block
         found.meta['candidates'] = [list(astuple(candidate)) for candidate in selected.candidates]

@@ -13,6 +13,7 @@ from mmengine.logging import print_log
 from mmseg.registry import HOOKS
 from torch import Tensor, nn
 
+from mmseg_dafm.core.eager import forget_compiled, uncompiled
 from mmseg_dafm.fisher import schedule
 from mmseg_dafm.fisher.combine import coefficient
 from mmseg_dafm.fisher.fingerprint import fingerprint
@@ -148,13 +149,14 @@ class FisherTuneHook(Hook):
             )
         if wrapper.ranking is None:
             wrapper.expect_selection()
-            self.check_selection(unwrapped(runner.model), wrapper)
+            self.check_selection(uncompiled(unwrapped(runner.model)), wrapper)
             if self.scores is not None:
                 self.best = self.ranked(runner, self.given_scores)
         else:
             self.check_settings(wrapper)
             print_log(f'FisherTuneHook: goes on with {wrapper.count:,} selected weights, nothing is estimated', 'current')
         if wrapper.freeze_unused():
+            forget_compiled()
             rewrap(runner)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
@@ -165,6 +167,7 @@ class FisherTuneHook(Hook):
         if wrapper.ranking is None:
             wrapper.select(self.select(runner), self.settings())
             if wrapper.freeze_unused():
+                forget_compiled()
                 rewrap(runner)
         elif step % self.interval and wrapper.count:
             return
@@ -272,7 +275,7 @@ class FisherTuneHook(Hook):
         say = (lambda line: print_log(line, 'current')) if is_main_process() else None
         print_log(f'FisherTuneHook: estimates on {self.estimation.images} images', 'current')
         with preserved_rng():
-            found = self.estimation.run(unwrapped(runner.model), wrapper, source, say)
+            found = self.estimation.run(uncompiled(unwrapped(runner.model)), wrapper, source, say)
         print_log(f'FisherTuneHook: estimated by {found.meta["estimator"]}, path {found.meta["path"]}', 'current')
         if is_main_process():
             save_fisher(osp.join(runner.work_dir, SCORES), found, fingerprint(wrapper.tensors))

@@ -10,6 +10,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 from torch import nn
 
+from mmseg_dafm.core.eager import uncompiled
 from mmseg_dafm.fisher.candidates import KINDS, candidate_tensors, find_candidates
 from mmseg_dafm.optim.fisher_wrapper import TENSORS, SelectedWeights
 from mmseg_dafm.optim.group_table import group_table
@@ -58,8 +59,8 @@ def check_growth(optimizer: dict, device: torch.device) -> None:
     """
     build = lambda: OPTIMIZERS.build({**optimizer, 'params': [dict(params=[])]})  # noqa: E731
     first, second = (nn.Parameter(torch.ones(size, device=device)) for size in (2, 3))
+    trained, resumed = build(), build()
     try:
-        trained, resumed = build(), build()
         for joined in ([first], [], [second], []):
             own = trained.param_groups[0]['params']
             own += joined
@@ -142,14 +143,15 @@ class FisherTuneOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             raise ValueError(
                 'model_wrapper_cfg or strategy shards the model (FSDP), but FisherTune selects from whole tensors: use DDP.'
             )
-        model = model.module if is_model_wrapper(model) else model
+        model = uncompiled(model.module if is_model_wrapper(model) else model)
         modules = dict(model.named_modules())
         if self.module not in modules or not self.module:
             raise ValueError(
                 f'optim_wrapper.paramwise_cfg.candidates.module={self.module!r} is no module of {type(model).__name__}: choose '
                 f'from {[name for name, _ in model.named_children()]}.'
             )
-        backbone = modules[self.module]
+        # names are those of the plain backbone, so that scores of either serve both
+        backbone = uncompiled(modules[self.module])
         candidates = find_candidates(backbone, **self.options)
         tensors = candidate_tensors(backbone, candidates)
         names = {id(tensor): name for name, tensor in tensors.items()}

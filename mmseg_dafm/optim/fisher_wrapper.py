@@ -31,8 +31,7 @@ class SelectedWeights:
     The values are read from the model in every step, so whatever else changes weights between steps (a hook that rolls them
     back, clips or loads them) is kept. Clipping sees the gradients that are applied and no others, weights outside of the set
     keep their bits, moments exist only inside of it, and elements that join later have step counts of their own (Adam's bias
-    correction).
-    A selected element of a tensor without a gradient counts as one with gradient 0.
+    correction). A selected element of a tensor without a gradient counts as one with gradient 0.
 
     Optimizers: all of torch.optim that take dense 1-D parameters, that is all but LBFGS (wants a closure), SparseAdam (sparse
     gradients) and Muon (matrices); neither SGD with momentum and ``fused=True`` nor ``differentiable=True``, and ``capturable``

@@ -105,19 +105,78 @@ def test_a_rule_of_ones_own_and_no_candidates():
         assert [c.rows for c in found] == [(0, 4), (4, 8), (8, 12)]
     with pytest.raises(ValueError, match='do not split into 5 equal parts'):
         find_candidates(net, extra_rules=[Rule(r'mixer\.{leaf}', ('q', 'k', 'v', 'q', 'k'))])
-    with pytest.raises(ValueError, match='a rule is dict'):
+    with pytest.raises(ValueError, match='a rule of extra_rules is dict'):
         find_candidates(net, extra_rules=[dict(name='mixer')])
     # no feed-forward weights, which the default kinds want
     with pytest.raises(ValueError, match=r"no weights of the kinds \['ffn'\] in layers.0"):
         find_candidates(net, extra_rules=[Rule(r'mixer\.{leaf}', ('q', 'k', 'v'))])
 
 
+class HalfKnown(nn.Module):
+    """A block whose feed-forward weights have a name that no rule knows."""
+
+    def __init__(self):
+        super().__init__()
+        self.attn = nn.ModuleDict(dict(qkv=nn.Linear(4, 12)))
+        self.expert = nn.Linear(4, 8)
+
+
 def test_architectures_that_are_known_by_half_are_refused():
-    hybrid = timm.create_model('edgenext_xx_small', pretrained=False)
-    with pytest.raises(ValueError, match=r"no weights of the kinds \['k', 'q', 'v'\] in stages.0.blocks.0"):
-        find_candidates(hybrid)
-    assert set(kinds(hybrid, kinds=['ffn'])) == {'ffn'}
+    half = nn.ModuleDict(dict(blocks=nn.ModuleList([HalfKnown()])))
+    with pytest.raises(ValueError, match=r"no weights of the kinds \['ffn'\] in blocks.0"):
+        find_candidates(half)
+    assert set(kinds(half, kinds=['q', 'k', 'v'])) == {'q', 'k', 'v'}
     assert set(kinds(SwinTransformer(depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1), embed_dims=8))) == {'q', 'k', 'v', 'ffn'}
+
+
+def test_segformer_and_pvt():
+    """Feed-forward matrices that are 1x1 convolutions; keys and values in one tensor; reduced keys are no candidates."""
+    segformer = MixVisionTransformer(num_layers=[1, 1, 1, 1], embed_dims=8, num_heads=[1, 2, 5, 8])
+    widths = (8, 16, 40, 64)
+    expected = dict.fromkeys('qkv', sum(w * w for w in widths))
+    assert kinds(segformer) == dict(expected, ffn=sum(2 * 4 * w * w for w in widths))
+    # the bias of the depthwise convolution between the matrices is none of theirs
+    assert kinds(segformer, kinds=['ffn'], include_bias=True)['ffn'] == sum(8 * w * w + 5 * w for w in widths)
+    pvt = timm.create_model('pvt_v2_b0', embed_dims=(8, 16, 40, 64), num_heads=(1, 2, 5, 8), depths=(1, 1, 1, 1), num_classes=0)
+    ratios = (8, 8, 4, 4)
+    assert kinds(pvt) == dict(expected, ffn=sum(2 * r * w * w for r, w in zip(ratios, widths, strict=True)))
+
+
+def test_convolutional_blocks_of_hybrids_lack_nothing():
+    edgenext = timm.create_model('edgenext_xx_small', num_classes=0)
+    found = find_candidates(edgenext)
+    attending = {c.path for c in found if c.kind == 'q'}
+    assert 0 < len(attending) < len({c.path for c in found if c.kind == 'ffn'})
+    assert kinds(edgenext)['q'] == kinds(edgenext)['v']
+
+
+def test_a_convolutional_network_is_called_one():
+    with pytest.raises(ValueError, match='ResNet is a convolutional network .* use a transformer backbone.$'):
+        find_candidates(timm.create_model('resnet18', num_classes=0))
+    with pytest.raises(ValueError, match=r"ConvNeXt is a convolutional network .*: kinds=\['ffn'\] takes"):
+        find_candidates(timm.create_model('convnext_atto', num_classes=0))
+    assert set(kinds(timm.create_model('convnext_atto', num_classes=0), kinds=['ffn'])) == {'ffn'}
+
+
+@pytest.mark.parametrize(
+    ('rules', 'message'),
+    [
+        ('attn', 'must be a list of dict'),
+        (dict(tail='x', parts=['q']), 'must be a list of dict'),
+        (['attn'], "a rule of extra_rules is dict\\(tail=..., parts=...\\), got 'attn'"),
+        ([dict(tail='x', parts='q')], "must be a list out of .* got 'q'"),
+        ([dict(tail='(', parts=['q'])], 'is no regular expression'),
+    ],
+)
+def test_rules_that_are_none(rules, message):
+    with pytest.raises(ValueError, match=message):
+        find_candidates(timm.create_model('vit_tiny_patch16_224', **TINY), extra_rules=rules)
+
+
+def test_groups_beyond_the_last_block_are_refused():
+    vit = timm.create_model('vit_tiny_patch16_224', **TINY)
+    with pytest.raises(ValueError, match='names blocks that do not exist: this backbone has blocks 0 to 1'):
+        find_candidates(vit, groups=['q:0-99'])
 
 
 @pytest.mark.parametrize('name', ['ViT', 'Dinov2', 'CLIPVision'])
@@ -163,9 +222,7 @@ def test_groups_are_kinds_in_ranges_of_blocks():
     assert find_candidates(vit, groups=[dict(kind=kind, blocks=(0, 3)) for kind in ('q', 'k', 'v', 'ffn')]) == find_candidates(
         vit
     )
-    with pytest.raises(ValueError, match=r"group \{'kind': 'q', 'blocks': \(0, 99\)\} ends behind the last block, which is 3"):
-        find_candidates(vit, groups=['q:0-99'])
-    with pytest.raises(ValueError, match=r"group \{'kind': 'q', 'blocks': \(4, 6\)\} holds no weights: .* blocks 0 to 3"):
+    with pytest.raises(ValueError, match=r"group \{'kind': 'q', 'blocks': \(4, 6\)\} names blocks .* 0 to 3"):
         find_candidates(vit, groups=[dict(kind='q', blocks=(4, 6))])
     with pytest.raises(
         ValueError, match=r"a group is dict\(kind='q', blocks=\(first, last\)\) or 'q:first-last', got \{'kind': 'q'\}"
@@ -175,29 +232,3 @@ def test_groups_are_kinds_in_ranges_of_blocks():
         find_candidates(vit, groups=['q:1'])
     with pytest.raises(ValueError, match=r'leaves the blocks \[2\] without candidates'):
         block_paths(found)
-
-
-def test_pyramids_of_transformers_are_known():
-    """SegFormer's feed-forward networks are 1x1 convolutions, PVT's keys and values one matrix."""
-    segformer = MixVisionTransformer(embed_dims=8, num_layers=[1, 1, 1, 1], num_heads=[1, 1, 1, 1])
-    found = find_candidates(segformer)
-    assert len({candidate.path for candidate in found}) == 4
-    convolutions = {name for name in candidate_tensors(segformer, found) if '.ffn.' in name}
-    assert convolutions == {f'layers.{stage}.1.0.ffn.layers.{place}.weight' for stage in range(4) for place in (0, 4)}
-    counts = kinds(segformer)
-    widths = [8 * heads for heads in segformer.num_heads]
-    assert counts['q'] == counts['k'] == counts['v'] == sum(width**2 for width in widths)
-    assert counts['ffn'] == sum(2 * 4 * width**2 for width in widths)
-    pvt = kinds(timm.create_model('pvt_v2_b0', pretrained=False))
-    assert pvt['q'] == pvt['k'] == pvt['v'] == sum(2 * width**2 for width in (32, 64, 160, 256))
-
-
-def test_a_convolutional_network_is_called_one():
-    with pytest.raises(ValueError, match=r'ResNet is a convolutional network \(conv1.weight.*Take a transformer'):
-        find_candidates(timm.create_model('resnet18', pretrained=False, num_classes=0))
-
-
-@pytest.mark.parametrize('rules', ['mixer', ['mixer'], dict(tail='a', parts=['q'])])
-def test_rules_that_are_no_rules_are_refused(rules):
-    with pytest.raises(ValueError, match='tail=..., parts=...'):
-        find_candidates(timm.create_model('vit_small_patch14_dinov2', **TINY), extra_rules=rules)

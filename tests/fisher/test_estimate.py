@@ -134,6 +134,19 @@ def test_the_shift_changes_every_block():
         assert not torch.allclose(F, found.shifted[name], rtol=1e-2), name
 
 
+@pytest.mark.parametrize('size', [1, 3])
+def test_features_that_are_not_per_image_are_refused(size):
+    run = estimator(batch_size=size, positions=(1,))
+    run.shift.widths = [12, 12, 12]
+    assert run.run().has_shift
+    block = run.model.backbone.blocks[1]
+    for shape, message in (((size * 4, 5, 12), 'blocks.1'), ((size, 12, 5), r'not \(\d, ..., 12\)')):
+        with run.shift.measuring(size):
+            (look,) = block._forward_hooks.values()
+            with pytest.raises(ValueError, match=message):
+                look(block, (), torch.zeros(shape))
+
+
 def test_a_shift_behind_a_block_leaves_the_backward_of_later_blocks_only():
     """Weights behind the shift see other inputs, and those before it other gradients: both change."""
     found = estimator(positions=(0,)).run()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 
 from mmseg_dafm.fisher.score_file import load_fisher
 from mmseg_dafm.fisher.scores import ranking, score
@@ -284,6 +285,45 @@ def test_scores_without_a_shift_serve_f_alone(tmp_path):
     for criterion in ('dF', 'rank', 'mean', 'eq7', 'eq15'):
         with pytest.raises(ValueError, match=f"criterion='{criterion}' compares .* equal everywhere .*estimator='batch'"):
             train(config(tmp_path / criterion, dict(scores, criterion=criterion)))
+
+
+class Compile(Hook):
+    """Compiles the backbone once its weights are set."""
+
+    priority = 'HIGHEST'
+
+    def before_train(self, runner) -> None:
+        runner.model.backbone = torch.compile(runner.model.backbone, backend='eager')
+
+
+def compile_backbone(runner):
+    runner.register_hook(Compile())
+
+
+def compile_in_place(runner):
+    runner.model.backbone.compile(backend='eager')
+
+
+def compile_step(runner):
+    runner.cfg.compile = dict(backend='eager')
+
+
+@pytest.mark.parametrize('way', [compile_backbone, compile_in_place, compile_step])
+def test_a_compiled_model_goes_through_warm_up_estimation_and_growth(finished, tmp_path, way):
+    """Scores, selected weights and training are those of the plain run, up to rounding."""
+    runner = build(config(tmp_path))
+    way(runner)
+    runner.train()
+    plain = finished[0].optim_wrapper
+    assert list(runner.optim_wrapper.tensors) == list(plain.tensors)
+    assert _overlap(runner.optim_wrapper.ranking, finished[0]) > 0.97
+    assert runner.optim_wrapper.cohorts == plain.cohorts
+    start = weights(finished[1], WARMUP)
+    trained = {name: tensor - start[f'backbone.{name}'] for name, tensor in plain.tensors.items()}
+    apart = {name: tensor - plain.tensors[name] for name, tensor in runner.optim_wrapper.tensors.items()}
+    size = lambda parts: float(torch.cat([part.flatten() for part in parts.values()]).norm())  # noqa: E731
+    assert size(trained) > 0
+    assert size(apart) < 0.3 * size(trained)
 
 
 def test_the_seed_of_the_run_selects(tmp_path):

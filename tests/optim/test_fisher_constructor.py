@@ -162,3 +162,14 @@ def test_amp_on_the_command_line_picks_the_twin(monkeypatch):
     run_config.enable_amp(cfg)
     assert cfg.optim_wrapper.type == 'FisherTuneAmpOptimWrapper'
     assert cfg.optim_wrapper.dtype == 'float16'
+
+
+@pytest.mark.parametrize('whole', [False, True])
+def test_a_compiled_model_keeps_its_names(whole):
+    model = Net()
+    names = list(build(model).tensors)
+    if whole:
+        model = torch.compile(model, backend='eager')
+    else:
+        model.backbone = torch.compile(model.backbone, backend='eager')
+    assert list(build(model).tensors) == names

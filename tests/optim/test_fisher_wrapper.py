@@ -6,8 +6,8 @@ import inspect
 import pytest
 import torch
 from mmengine.optim import PolyLR
-from mmengine.registry import OPTIMIZERS
 from mmengine.utils import digit_version
+from mmseg.registry import OPTIMIZERS
 from torch import nn
 
 from tests.optim.selected_weights import (
@@ -87,7 +87,7 @@ def variants():
     for name, kind in vars(torch.optim).items():
         if not (inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer)) or kind is torch.optim.Optimizer:
             continue
-        # with transformers, mmengine's Adafactor is that of transformers
+        # transformers registers an Adafactor of its own
         if OPTIMIZERS.get(name) is not kind:
             continue
         options = [{}, *({flag: True} for flag in ('foreach', 'fused', 'amsgrad', 'centered', 'maximize', 'capturable'))]

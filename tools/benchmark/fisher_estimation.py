@@ -90,8 +90,9 @@ def measure(args: argparse.Namespace) -> dict:
 
     noise, widths = WeightNoise(tensors), prior_widths(tensors)
     shift = FeatureShift(model, block_paths(candidates), prefix_tokens=prefix_tokens(model))
-    with torch.no_grad(), shift.measuring():
-        losses(samples if args.batch > 1 else samples * 2, seeds)
+    measured = samples if args.batch > 1 else samples * 2
+    with torch.no_grad(), shift.measuring(len(measured)):
+        losses(measured, seeds)
     shift.set_spreads()
     draws = itertools.count()
 
