@@ -202,3 +202,27 @@ def test_the_default_recipe_differs_from_vpds_code_on_128_norms_and_the_decay_of
     rates = [name for name in ours if ours[name][1] != theirs[name][1]]
     decays = [name for name in ours if ours[name][2] != theirs[name][2]]
     assert (len(rates), len(decays)) == (128, 299)
+
+
+def test_a_run_resumed_from_the_former_schedule_keeps_it():
+    """Schedulers of a checkpoint bring their begin and end along."""
+
+    def build(warmup: int, begin: int, end: int):
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        parts = [dict(type='LinearLR', start_factor=1e-6, by_epoch=False, end=warmup)]
+        parts += [dict(type='PolyLR', power=1.0, by_epoch=False, begin=begin, end=end)]
+        return optimizer, [PARAM_SCHEDULERS.build({**part, 'optimizer': optimizer}) for part in parts]
+
+    def walk(optimizer, schedulers, steps):
+        for _ in range(steps):
+            optimizer.step()
+            for scheduler in schedulers:
+                scheduler.step()
+        return optimizer.param_groups[0]['lr']
+
+    former, resumed = build(15, 15, 800), build(16, 0, 801)
+    walk(*former, 100)
+    resumed[0].load_state_dict(former[0].state_dict())
+    for new, old in zip(resumed[1], former[1], strict=True):
+        new.load_state_dict(old.state_dict())
+    assert walk(*resumed, 300) == pytest.approx(walk(*former, 300), rel=1e-12)
