@@ -37,6 +37,11 @@ class DomainFisherEstimator:
     mode. Random draws follow from ``seed``, the image's number and the group's number: the result does not depend on the
     number of processes, up to rounding (``'sgvb'`` excepted, whose steps follow each other).
 
+    Normalisation: F is the mean over images of the squared gradient of one image's loss, so every image counts the same.
+    Within an image the model's own loss takes the mean over pixels. mmseg's cross-entropy with ``avg_non_ignore=False`` (its
+    default) divides by all pixels: an image with a share r of ignored pixels then counts (1 - r)^2 of what it counts with
+    ``avg_non_ignore=True``.
+
     Estimators:
         ``'plain'``: F = mean of g^2 at the pretrained weights (equation 9).
         ``'von'``: natural-gradient variational inference. Lambda <- (1 - rho) Lambda + rho (g^2 / gamma + tau^-2) with
@@ -189,7 +194,12 @@ class DomainFisherEstimator:
             return 'batch'
         if self.path == 'batch':
             raise ValueError(f"path='batch' is not exact for this model: {reason or 'another process says so'}; use path='loop'.")
-        LOGGER.info('Fisher information is estimated one image at a time: %s', reason)
+        LOGGER.warning(
+            'Fisher information is estimated one image at a time (path="loop"): %s. That makes %d times as many passes as the '
+            'batched path: 1.1 times its time on a CPU at batch 4 (docs/benchmarks.md), not measured on a GPU. Without gradient '
+            'checkpointing of the backbone and with linear layers, path="auto" batches.',
+            reason or 'another process says so', self.batch_size,
+        )  # fmt: skip
         return 'loop'
 
     def _compare(self, samples: Sequence[Any], seeds: Sequence[int]) -> str:

@@ -153,3 +153,20 @@ def test_domain_aware_models_label_with_their_domain(tmp_path):
         best = model.inference(data['inputs'], [sample.metainfo for sample in data['data_samples']]).argmax(1)
     for sample, label in zip(labelled, best, strict=True):
         assert torch.equal(sample['data_samples'].gt_sem_seg.data[0], label)
+
+
+def test_ignored_pixels_shrink_an_image_unless_the_loss_leaves_them_out(runner):
+    (sample,), model = some_samples(runner, 1), runner.model
+    label = sample['data_samples'].gt_sem_seg.data
+    label[..., : label.shape[-1] // 4] = 255
+    share = (label == 255).float().mean()
+    loss, weight = model.decode_head.loss_decode, model.decode_head.conv_seg.weight
+    squares = {}
+    try:
+        for loss.avg_non_ignore in (True, False):
+            value = SampleLosses(model)([sample], [0]).sum()
+            squares[loss.avg_non_ignore] = torch.autograd.grad(value, weight)[0].square()
+    finally:
+        loss.avg_non_ignore = False
+    assert 0.2 < share < 0.9
+    torch.testing.assert_close(squares[False], (1 - share) ** 2 * squares[True])

@@ -66,6 +66,17 @@ def test_a_path_that_does_not_apply_is_refused_before_the_warm_up(tmp_path):
     assert load_fisher(tmp_path / 'auto' / 'dr_fim.safetensors').meta['path'] == 'loop'
 
 
+def test_checkpointing_warns_of_the_loop_and_its_cost(tmp_path, caplog):
+    cfg = config(tmp_path, iterations=3)
+    cfg.model.backbone.gradient_checkpointing = True
+    with caplog.at_level('WARNING', logger='mmseg_dafm.fisher.estimate'):
+        train(cfg)
+    (record,) = [record for record in caplog.records if 'one image at a time' in record.message]
+    assert record.levelname == 'WARNING'
+    assert '2 times as many passes' in record.message
+    assert load_fisher(tmp_path / 'dr_fim.safetensors').meta['path'] == 'loop'
+
+
 def test_equation_16_as_printed_warns(tmp_path, capfd):
     cfg = config(tmp_path, dict(criterion='random', schedule='threshold'), iterations=3)
     train(cfg)
