@@ -89,7 +89,7 @@ def build_domain(args: argparse.Namespace, size: int, device: torch.device) -> d
 
     def run(again: bool):
         if not again:
-            domain.cache = EmbeddingCache(capacity)
+            domain.cache.stored.clear()
         with autocast(device):
             images = torch.stack(kept).to(device) / 127.5 - 1
             domain(images, [image_key(image) for image in kept])
