@@ -46,8 +46,31 @@ def check_config(cfg: Config, dataloaders: Sequence[str] = DATALOADERS) -> None:
 
 def refusals(dataloaders: Sequence[str] = DATALOADERS) -> list[Callable[[Config], None]]:
     """Checks of a config that raise ValueError, those of a training only where its loader is looked at."""
-    checks = [check_arguments, check_workers, partial(check_data, dataloaders=dataloaders)]
+    checks = [check_arguments, check_numbers, check_workers, partial(check_data, dataloaders=dataloaders)]
     return checks + [check_adapter_config, check_rates] if 'train_dataloader' in dataloaders else checks
+
+
+def check_numbers(cfg: Config) -> None:
+    """Refuse lengths, batch sizes, seeds and normalisations with which a run does nothing or only makes nan.
+
+    Raises:
+        ValueError: Naming the key and its value.
+    """
+    counts = [(f'train_cfg.{key}', (cfg.get('train_cfg') or {}).get(key)) for key in ('max_iters', 'max_epochs')]
+    counts += [(f'{name}.batch_size', (cfg.get(name) or {}).get('batch_size')) for name in DATALOADERS]
+    for key, value in counts:
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise ValueError(f'{key}={value!r} must be a whole number of 1 or more.')
+    seed = (cfg.get('randomness') or {}).get('seed')
+    if seed is not None and (not isinstance(seed, int) or not 0 <= seed < 2**32):
+        raise ValueError(f'randomness.seed={seed!r} must be a whole number from 0 to 2**32 - 1.')
+    preprocessor = (cfg.get('model') or {}).get('data_preprocessor') or {}
+    for key in ('mean', 'std'):
+        value = preprocessor.get(key)
+        if value is not None and (len(value) not in (1, 3) or key == 'std' and not all(float(one) > 0 for one in value)):
+            raise ValueError(
+                f'model.data_preprocessor.{key}={list(value)} must be one number or three{", above 0" if key == "std" else ""}.'
+            )
 
 
 def check_workers(cfg: Config) -> None:

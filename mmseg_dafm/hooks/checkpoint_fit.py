@@ -11,7 +11,7 @@ from mmengine.runner import BaseLoop, Runner
 from mmseg.registry import HOOKS
 from torch import nn
 
-from mmseg_dafm.core.checkpoint import require_fit, require_some, state_dict_of
+from mmseg_dafm.core.checkpoint import CheckpointError, require_fit, require_some, some, state_dict_of
 
 
 @HOOKS.register_module()
@@ -42,6 +42,8 @@ class CheckpointFitHook(Hook):
             )
         if training and runner._resume:
             self._adapt_hub(runner, checkpoint)
+        if not training:
+            self._compare_classes(runner, checkpoint, what)
         fit = (require_some if training and not runner._resume else require_fit)(model, state, what)
         if not fit.complete or fit.prefix or fit.left:
             print_log(f'{what}: {fit}', 'current', logging.INFO if fit.complete else logging.WARNING)
@@ -49,6 +51,21 @@ class CheckpointFitHook(Hook):
             print_log(f'{what}: all {fit.total} tensors fit', 'current')
         if fit.prefix or 'state_dict' not in checkpoint:
             checkpoint['state_dict'] = fit.state
+
+    @staticmethod
+    def _compare_classes(runner: Runner, checkpoint: dict, what: str) -> None:
+        """Refuse weights whose classes are those of the data in another order; other names are only told."""
+        loop = next((loop for loop in (runner._test_loop, runner._val_loop) if isinstance(loop, BaseLoop)), None)
+        data = getattr(getattr(getattr(loop, 'dataloader', None), 'dataset', None), 'metainfo', None) or {}
+        learned = ((checkpoint.get('meta') or {}).get('dataset_meta') or {}).get('classes')
+        if not learned or not data.get('classes') or list(learned) == list(data['classes']):
+            return
+        here = list(data['classes'])
+        differ = [f'{number}: {a}, {b}' for number, (a, b) in enumerate(zip(learned, here)) if a != b]  # noqa: B905
+        sentence = f'{what} was trained on {len(learned)} classes, the data has {len(here)}; they differ in {some(differ)}'
+        if sorted(learned) == sorted(here):
+            raise CheckpointError(f'{sentence}. Give the data set its classes in the order of the checkpoint (metainfo.classes).')
+        print_log(f'{sentence} (number: checkpoint, data)', 'current', logging.WARNING)
 
     @staticmethod
     def _adapt_hub(runner: Runner, checkpoint: dict) -> None:

@@ -70,6 +70,22 @@ def test_the_tool_ends_in_one_sentence_without_a_table(trained, tmp_path):
     assert not list(tmp_path.rglob('*.md'))
 
 
+@pytest.mark.parametrize('names', [['right', 'left'], ['left', 'other']])
+def test_classes_in_another_order_are_refused_and_other_names_told(trained, tmp_path, names):
+    content = torch.load(trained / 'work/iter_2.pth', weights_only=False)
+    content['meta']['dataset_meta'] = dict(classes=names, palette=[[0, 0, 0], [1, 1, 1]])
+    torch.save(content, tmp_path / 'named.pth')
+    cfg = Config.fromfile(trained / 'tiny.py')
+    cfg.update(load_from=str(tmp_path / 'named.pth'), work_dir=str(tmp_path / 'w'), experiment_name=f'named_{names[1]}')
+    runner = Runner.from_cfg(cfg)
+    if sorted(names) == ['left', 'right']:
+        with pytest.raises(ValueError, match=r'named.pth was trained on 2 classes.*0: right, left, 1: left, right'):
+            runner.test()
+        return
+    runner.test()
+    assert 'they differ in 1: other, right' in next((tmp_path / 'w').rglob('*.log')).read_text()
+
+
 @pytest.mark.parametrize('prefix', ['module.', 'model.', 'student.'])
 def test_a_prefix_is_stripped_and_the_scores_are_the_same(trained, tmp_path, prefix):
     torch.save({'state_dict': {prefix + key: value for key, value in state_of(trained).items()}}, tmp_path / 'prefixed.pth')

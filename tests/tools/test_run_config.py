@@ -202,3 +202,24 @@ def test_a_complete_config_has_nothing_missing(tmp_path):
     cfg = config(train_dataloader={'dataset': dataset}, model={'type': 'X'}, load_from=None)
     check_config(cfg)
     assert list(missing_files(cfg)) == []
+
+
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        ({'train_cfg.max_iters': -3}, r'train_cfg.max_iters=-3 must be a whole number of 1 or more'),
+        ({'train_dataloader.batch_size': 4.5}, r'train_dataloader.batch_size=4.5 must be a whole number'),
+        ({'test_dataloader.batch_size': 0}, r'test_dataloader.batch_size=0 must be'),
+        ({'randomness.seed': -1}, r'randomness.seed=-1 must be a whole number from 0'),
+        ({'model.data_preprocessor.std': [0, 0, 0]}, r'model.data_preprocessor.std=\[0, 0, 0\] must be .* above 0'),
+        ({'model.data_preprocessor.mean': [0, 0]}, r'model.data_preprocessor.mean=\[0, 0\] must be one number or three'),
+    ],
+)
+def test_numbers_with_which_a_run_does_nothing_are_refused(root, options, words):
+    from mmseg_dafm.config_check import check_numbers
+
+    cfg = Config.fromfile(root / 'configs/toy/resnet_toydrive.py')
+    check_numbers(cfg)
+    cfg.merge_from_dict(options)
+    with pytest.raises(ValueError, match=words):
+        check_numbers(cfg)
