@@ -315,7 +315,7 @@ def _allowed(module: str, name: str) -> object | None:
     return _ALLOWED.get((module, name))
 
 
-_multiarray = getattr(np, '_core', getattr(np, 'core', None)).multiarray
+_multiarray = (np._core if np.lib.NumpyVersion(np.__version__) >= '2.0.0' else np.core).multiarray
 _ALLOWED = {
     **{
         ('builtins', kind.__name__): kind
