@@ -12,7 +12,7 @@ VIT = dict(
     out_indices=(0, 1, 2), init_values=1.0,
 )  # fmt: skip
 HEAD = dict(
-    type='FCNHead', in_channels=24, in_index=2, channels=8, num_convs=1, concat_input=False, num_classes=19, dropout_ratio=0,
+    type='FCNHead', in_channels=24, in_index=2, channels=8, num_convs=1, concat_input=False, num_classes=6, dropout_ratio=0,
     norm_cfg=None, align_corners=False, loss_decode=dict(type='CrossEntropyLoss'),
 )  # fmt: skip
 PREPROCESSOR = dict(
@@ -75,7 +75,7 @@ def train(cfg: Config) -> Runner:
 def mask2former() -> dict:
     """A model config with a small Mask2Former head."""
     head = dict(
-        type='HFMask2FormerHead', in_channels=[24] * 4, channels=32, num_classes=19, num_queries=6, encoder_layers=1,
+        type='HFMask2FormerHead', in_channels=[24] * 4, channels=32, num_classes=6, num_queries=6, encoder_layers=1,
         decoder_layers=2, num_points=64,
     )  # fmt: skip
     backbone = dict(VIT, out_indices=(0, 1, 2, 3), depth=4)
