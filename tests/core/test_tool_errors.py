@@ -45,8 +45,8 @@ def test_errors_of_the_package_become_its_sentence_and_those_of_others_keep_thei
 
 
 def test_a_full_disk_and_missing_rights_name_the_file():
-    full = OSError(errno.ENOSPC, 'No space left on device', '/work/iter_1.pth')
-    assert 'the disk is full (/work/iter_1.pth)' in sentence(raising(full))
+    full = OSError(errno.ENOSPC, 'No space left on device', '/runs/iter_1.pth')
+    assert 'the disk is full (/runs/iter_1.pth)' in sentence(raising(full))
     closed = PermissionError(errno.EACCES, 'Permission denied', '/data/x.png')
     assert '/data/x.png cannot be written or read (Permission denied)' in sentence(raising(closed))
     half = RuntimeError('[enforce fail at inline_container.cc:603] . unexpected pos 64 vs 0')
