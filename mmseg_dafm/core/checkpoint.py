@@ -238,7 +238,7 @@ def require_fit(
             f'{what} does not fit the {type(model).__name__} of the config: {fit}. Give a checkpoint of this config, or the '
             'config that wrote it.'
         )
-    check_finite(fit.state, what)
+    check_finite(learned(model, fit.state), what)
     return fit
 
 
@@ -254,8 +254,14 @@ def require_some(model: nn.Module, state: Mapping[str, Tensor], what: str | os.P
             f'{what}: no tensor fits {type(model).__name__} ({fit}; its own names begin with {some(list(state)) or "nothing"}). '
             'Give weights of this architecture, or convert the file first.'
         )
-    check_finite(fit.state, what)
+    check_finite(learned(model, fit.state), what)
     return fit
+
+
+def learned(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Parameters and running statistics of a state dict: other buffers, such as attention masks, may hold infinity on purpose."""
+    masks = {name for name, _ in model.named_buffers() if not name.endswith(('running_mean', 'running_var'))}
+    return {name: value for name, value in state.items() if name not in masks}
 
 
 def some(names: Sequence[str], count: int = 3) -> str:

@@ -159,13 +159,12 @@ class DomainFisherEstimator:
             f'{what} of {names} is not finite, so Fisher information would not be either: look at these images, their labels '
             'and the weights'
         )
-        self._stop_if_bad(alone=True)
+        if world_size() == 1:
+            self._stop_if_bad()
 
-    def _stop_if_bad(self, alone: bool = False) -> None:
+    def _stop_if_bad(self) -> None:
         """Raise on all processes together what one has met."""
-        if world_size() > 1 and (alone or not any_rank(bool(self.bad), self.device)):
-            return
-        if self.bad or not alone and world_size() > 1:
+        if any_rank(bool(self.bad), self.device):
             raise ValueError(f'{self.bad[0] if self.bad else "another process met a loss or gradient that is not finite"}.')
 
     def measure_spreads(self) -> None:

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 from mmseg.registry import HOOKS
-from torch import nn
 
 from mmseg_dafm.core.checkpoint import CheckpointError, require_fit, require_some, some, state_dict_of
+from mmseg_dafm.hooks.rewrap import unwrapped
 
 
 @HOOKS.register_module()
@@ -75,10 +74,3 @@ class CheckpointFitHook(Hook):
         for key in [key for key in info if key.startswith(('last_ckpt', 'best_ckpt'))]:
             here = Path(runner.work_dir) / re.split(r'[/\\]', str(info[key]))[-1]
             info[key] = str(here) if here.is_file() else info[key]
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside wrappers of parallel training and test-time augmentation."""
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
-    return model

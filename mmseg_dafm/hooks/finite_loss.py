@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
+from mmseg_dafm.core.checkpoint import learned
 from mmseg_dafm.core.finite import is_finite
+from mmseg_dafm.hooks.rewrap import unwrapped
 
 
 @HOOKS.register_module()
@@ -53,11 +54,8 @@ class FiniteLossHook(Hook):
         Raises:
             ValueError: Some are not finite; names the first.
         """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        # Buffers such as attention masks may hold infinity on purpose.
-        ignored = {name for name, _ in model.named_buffers() if not name.endswith(('running_mean', 'running_var'))}
         state = checkpoint['state_dict']
-        bad = [name for name, value in state.items() if name not in ignored and not is_finite(value)]
+        bad = [name for name, value in learned(unwrapped(runner.model), state).items() if not is_finite(value)]
         if bad:
             raise ValueError(
                 f'the training stopped: {len(bad)} of {len(state)} weights are not finite after iteration {runner.iter + 1} '

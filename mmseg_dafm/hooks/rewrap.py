@@ -2,13 +2,15 @@
 
 import gc
 
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside a distributed wrapper, or the model."""
-    return model.module if is_model_wrapper(model) else model
+    """The model inside wrappers of parallel training and test-time augmentation."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
 
 
 def rewrap(runner) -> None:

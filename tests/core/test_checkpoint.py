@@ -171,6 +171,13 @@ def test_a_training_starts_from_a_part_but_not_from_nothing():
         core.require_some(network(), {'x.y': torch.ones(2)}, 'a.pth')
 
 
+def test_masks_may_hold_infinity_on_purpose():
+    model = network()
+    model.register_buffer('mask', torch.full((2, 2), float('-inf')))
+    assert core.require_fit(model, model.state_dict(), 'a.pth').complete
+    assert core.require_some(model, model.state_dict(), 'a.pth').complete
+
+
 def test_student_and_teacher_are_ambiguous():
     state = {f'{who}.{key}': value for who in ('student', 'teacher') for key, value in network().state_dict().items()}
     with pytest.raises(ValueError, match='2 times, under student., teacher.'):

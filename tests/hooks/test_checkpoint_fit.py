@@ -44,7 +44,7 @@ FOREIGN = {
     'keys': (lambda state: {f'net.{index}': value for index, value in enumerate(state.values())}, '0 of 42 tensors fit'),
     'classes': (with_fewer_classes, r'2 have another shape \(decode_head.conv_seg.weight: \(1, 4, 1, 1\), not \(2, 4, 1, 1\)'),
     'part': (without_the_head, r'are missing \(decode_head'),
-    'nan': (diverged, r'1 of 50 tensors are not finite \(backbone.conv1.weight\)'),
+    'nan': (diverged, r'1 of 42 tensors are not finite \(backbone.conv1.weight\)'),
 }
 
 
