@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -81,8 +82,8 @@ def check_belongs(
     own, given = set(candidates), set(fisher.candidates)
     if own != given:
         raise ValueError(
-            f'{path} holds scores of other candidates: {_some(given - own)} there, {_some(own - given)} here; estimate anew, or '
-            'take the kinds, include_bias and groups of paramwise_cfg.candidates that they were estimated with.'
+            f'{path} holds scores of other candidates: {_parts(given - own)} there, {_parts(own - given)} here; estimate anew, '
+            'or take the kinds, include_bias and groups of paramwise_cfg.candidates that they were estimated with.'
         )
     if fisher.meta.get('weights') != fingerprint(tensors):
         raise ValueError(
@@ -91,6 +92,33 @@ def check_belongs(
         )
 
 
-def _some(candidates: Collection[Candidate]) -> str:
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """What two estimations did not have in common, one text each; values that are hashes are not shown.
+
+    Args:
+        there: ``meta['conditions']`` of one: a plain value by dotted key.
+        here: The same of the other.
+    """
+    found = []
+    for key in sorted({*there, *here}):
+        values = [_short(part[key]) if key in part else 'nothing' for part in (there, here)]
+        if key not in there or key not in here or there[key] != here[key]:
+            hashed = ' ' in key
+            found.append(key if hashed else f'{key} ({values[0]} there, {values[1]} here)')
+    return found
+
+
+def some(texts: Sequence[str], count: int = 4) -> str:
+    """The first of some texts, and how many more there are."""
+    more = f'; and {len(texts) - count} more' if len(texts) > count else ''
+    return '; '.join(texts[:count]) + more
+
+
+def _short(value: Any, length: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= length else f'{text[: length - 3]}...'
+
+
+def _parts(candidates: Collection[Candidate]) -> str:
     kinds = ', '.join(sorted({candidate.kind for candidate in candidates}))
     return f'{len(candidates)} more parts ({kinds})' if candidates else 'no more'

@@ -1,7 +1,12 @@
 """Estimate a model's Fisher information from its training loader, for the hook and for the tool."""
 
-from collections.abc import Callable
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +18,7 @@ from mmseg_dafm.fisher.candidates import block_paths, block_widths, narrow, para
 from mmseg_dafm.fisher.combine import damping_of
 from mmseg_dafm.fisher.estimate import ESTIMATORS, PATHS, DomainFisherEstimator, Source, Watch
 from mmseg_dafm.fisher.feature_shift import EMBEDDING, NOISES, FeatureShift, prefix_tokens
+from mmseg_dafm.fisher.fingerprint import fingerprint
 from mmseg_dafm.fisher.labels import SOURCES
 from mmseg_dafm.fisher.per_layer import LayerGradients, NotBatchable
 from mmseg_dafm.fisher.scores import DomainFisher
@@ -24,6 +30,11 @@ from mmseg_dafm.progress import track
 # beside ESTIMATORS: no Fisher information, see batch_squares
 BATCH = 'batch'
 COUNTS = ('images', 'bank_images', 'batch_size', 'blocks', 'pilot_images', 'seed')
+# the part that is all images
+WHOLE = (0, 1)
+# options of modules and data sets that say where things lie or how they run, not what is computed
+NOT_COMPARED = frozenset(('init_cfg', 'norm_cfg', 'pretrained', 'training', 'backend_args', 'file_client_args', 'lazy_init'))
+SMALL = 64
 # how far bfloat16 passes of a batch and of single images are apart by rounding: 0.4 % were measured
 AMP_TOLERANCE = 0.03
 
@@ -31,6 +42,42 @@ AMP_TOLERANCE = 0.03
 def image_path(sample: dict) -> str:
     """File of a sample's image, for messages."""
     return str(getattr(sample.get('data_samples'), 'img_path', 'an image without a path'))
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def _options(name: str, module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Types and plain attributes of a part of a model and of the losses in it."""
+    for path, part in module.named_modules(prefix=name):
+        if part is module or 'loss' in type(part).__name__.lower():
+            yield f'{path}.type', type(part).__name__
+            buffers = {key: b.flatten().tolist() for key, b in part.named_buffers(recurse=False) if b.numel() <= SMALL}
+            for key, value in {**vars(part), **buffers}.items():
+                if not key.startswith('_'):
+                    yield from _flat(f'{path}.{key}', value)
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Plain values of nested dicts and lists under dotted keys; paths by their last parts, as another machine has others."""
+    key = name.rpartition('.')[2]
+    if key in NOT_COMPARED:
+        return
+    if isinstance(value, Mapping):
+        for inner, part in value.items():
+            yield from _flat(f'{name}.{inner}', part)
+    elif isinstance(value, list | tuple) and any(isinstance(part, Mapping) for part in value):
+        for i, part in enumerate(value):
+            yield from _flat(f'{name}.{i}', part)
+    elif isinstance(value, type):
+        yield name, value.__name__
+    elif isinstance(value, str) and (key == 'data_root' or os.path.isabs(value)):
+        yield name, '/'.join(Path(value).parts[-1 if key == 'data_root' else -2 :])
+    elif value is None or isinstance(value, bool | int | float | str):
+        yield name, value
+    elif isinstance(value, list | tuple) and all(part is None or isinstance(part, bool | int | float | str) for part in value):
+        yield name, list(value)
 
 
 @dataclass
@@ -74,7 +121,7 @@ class Estimation:
     shift: dict = field(default_factory=dict)
     dataloader: dict | None = None
     seed: int = 0
-    part: tuple[int, int] = (0, 1)
+    part: tuple[int, int] = WHOLE
 
     def __post_init__(self) -> None:
         for key, known in (('estimator', (*ESTIMATORS, BATCH)), ('path', PATHS), ('label_source', SOURCES)):
@@ -159,9 +206,37 @@ class Estimation:
         found.meta.update(label_source=self.label_source, backbone_parameters=parameter_count(selected.backbone))
         # the file alone then tells which rows are queries, and of which block
         found.meta['candidates'] = [list(astuple(candidate)) for candidate in selected.candidates]
-        if self.part != (0, 1):
+        if tuple(self.part) != WHOLE:
             found.meta['part'] = list(self.part)
+        found.meta['conditions'] = self.conditions(model, selected, source)
         return found
+
+    def conditions(self, model: nn.Module, selected, source: dict | DataLoader) -> dict[str, Any]:
+        """What the scores depend on beside the candidates' weights and the options here, as plain values.
+
+        The values of the head are left out, because they differ after each warm-up; its names, shapes and options are in.
+
+        Args:
+            model: As for :meth:`run`.
+            selected: As for :meth:`run`.
+            source: As for :meth:`run`.
+        """
+        inside = {id(parameter) for parameter in selected.backbone.parameters()}
+        rest = {name: p for name, p in selected.backbone.named_parameters() if name not in selected.tensors}
+        found = {'weights of the backbone that are no candidates': fingerprint(rest)}
+        for name, child in model.named_children():
+            shapes = {key: tuple(p.shape) for key, p in child.named_parameters() if id(p) not in inside}
+            if shapes:
+                found[f'{name}: names and shapes of its weights'] = _hash(shapes)
+            # the backbone's own options are in its weights
+            if child is not selected.backbone:
+                found.update(_options(name, child))
+        source = self.dataloader or source
+        dataset = source.dataset if isinstance(source, DataLoader) else source['dataset']
+        if not isinstance(dataset, Mapping):
+            dataset = dict(type=type(dataset), images=len(dataset))
+        found.update(_flat('dataset', dataset))
+        return json.loads(json.dumps(found))
 
     def _batches(self, model: nn.Module, selected, losses: SampleLosses, samples: Source, watch: Watch) -> DomainFisher:
         """Squared batch gradients in the place of F(x), and of F(x'), as there is no shift."""

@@ -12,15 +12,16 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmseg.registry import HOOKS
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from mmseg_dafm.core.eager import forget_compiled, uncompiled
 from mmseg_dafm.fisher import schedule
 from mmseg_dafm.fisher.combine import coefficient
 from mmseg_dafm.fisher.fingerprint import fingerprint
-from mmseg_dafm.fisher.score_file import check_belongs, load_fisher, save_fisher
+from mmseg_dafm.fisher.score_file import check_belongs, differences, load_fisher, save_fisher, some
 from mmseg_dafm.fisher.scores import CRITERIA, FISHER, DomainFisher, data_free_score, ranking, score
 from mmseg_dafm.fisher.sharing import any_rank, from_first_rank
-from mmseg_dafm.hooks.fisher_estimation import Estimation
+from mmseg_dafm.hooks.fisher_estimation import WHOLE, Estimation
 from mmseg_dafm.hooks.fisher_report import write_selection
 from mmseg_dafm.hooks.rewrap import rewrap, unwrapped
 from mmseg_dafm.optim.fisher_wrapper import SelectedWeights
@@ -151,7 +152,7 @@ class FisherTuneHook(Hook):
             wrapper.expect_selection()
             self.check_selection(uncompiled(unwrapped(runner.model)), wrapper)
             if self.scores is not None:
-                self.best = self.ranked(runner, self.given_scores)
+                self.best = self.ranked(runner, lambda wrapper: self.given_scores(runner, wrapper))
         else:
             self.check_settings(wrapper)
             print_log(f'FisherTuneHook: goes on with {wrapper.count:,} selected weights, nothing is estimated', 'current')
@@ -270,23 +271,47 @@ class FisherTuneHook(Hook):
     def fisher(self, runner) -> DomainFisher:
         """Estimate the Fisher information, on all processes together."""
         wrapper = runner.optim_wrapper
-        source = runner.cfg.get('train_dataloader')
-        source = source if isinstance(source, dict) else runner.train_dataloader
         say = (lambda line: print_log(line, 'current')) if is_main_process() else None
         print_log(f'FisherTuneHook: estimates on {self.estimation.images} images', 'current')
         with preserved_rng():
-            found = self.estimation.run(uncompiled(unwrapped(runner.model)), wrapper, source, say)
+            found = self.estimation.run(uncompiled(unwrapped(runner.model)), wrapper, training_images(runner), say)
         print_log(f'FisherTuneHook: estimated by {found.meta["estimator"]}, path {found.meta["path"]}', 'current')
         if is_main_process():
             save_fisher(osp.join(runner.work_dir, SCORES), found, fingerprint(wrapper.tensors))
         return found
 
-    def given_scores(self, wrapper: SelectedWeights) -> DomainFisher:
-        """The scores of ``scores``, if they belong to the model."""
+    def given_scores(self, runner, wrapper: SelectedWeights) -> DomainFisher:
+        """The scores of ``scores``, if they belong to the model; a warning says what else they were estimated with.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If they belong to another model or to a part of the images that the config does not ask for.
+        """
         found = load_fisher(self.scores)
         check_belongs(found, wrapper.tensors, wrapper.candidates, self.scores)
         found.check()
+        part, wanted = tuple(found.meta.get('part', WHOLE)), tuple(self.estimation.part)
+        if part != wanted:
+            raise ValueError(
+                f'FisherTuneHook: scores={self.scores!r} are of part {part[0]}/{part[1]} of the training images, the config asks '
+                f'for {wanted[0]}/{wanted[1]}: take another file, or set estimation=dict(part={part}).'
+            )
+        here = self.estimation.conditions(uncompiled(unwrapped(runner.model)), wrapper, training_images(runner))
+        if 'conditions' not in found.meta:
+            text = 'do not tell the head, loss and data set that they were estimated with: they may be others than here'
+        else:
+            apart = differences(found.meta['conditions'], here)
+            if not apart:
+                return found
+            text = f'were estimated under other conditions: {some(apart)}. They rank the weights for those, not for this run'
+        print_log(f'FisherTuneHook: scores={self.scores!r} {text}.', 'current', logging.WARNING)
         return found
+
+
+def training_images(runner) -> dict | DataLoader:
+    """The training loader's config; the loader where there is none."""
+    source = runner.cfg.get('train_dataloader')
+    return source if isinstance(source, dict) else runner.train_dataloader
 
 
 def candidate_count(wrapper: SelectedWeights, kind: str | None = None) -> int:

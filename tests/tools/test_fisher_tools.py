@@ -46,6 +46,7 @@ def test_offline_estimation_is_the_hooks(warm):
     assert '6 images, plain, path batch' in done.stdout, done.stderr
     ours, hooks = load_fisher(out), load_fisher(folder / 'run' / 'dr_fim.safetensors')
     assert ours.meta['weights'] == hooks.meta['weights']
+    assert ours.meta['conditions'] == hooks.meta['conditions']
     for name, F in hooks.clean.items():
         assert (ours.clean[name] - F).abs().max() < 1e-5 * F.max()
 
@@ -83,6 +84,17 @@ def test_comparison(halves, tmp_path):
     assert set(pairs) == {('half0 F', 'half0 dF'), ('half1 F', 'half1 dF'), ('half0 F', 'half1 F'), ('half0 dF', 'half1 dF')}
     assert 0 < pairs['half0 F', 'half1 F']['jaccard'] < 1
     assert (tmp_path / 'overlap.png').stat().st_size > 5000
+    assert 'different conditions' not in done.stderr
+
+
+def test_files_of_another_data_set_are_compared_with_a_warning(warm, halves, tmp_path):
+    _, cfg, checkpoint = warm
+    other = tmp_path / 'other.safetensors'
+    changes = ['train_dataloader.dataset.length=8', 'custom_hooks.0.estimation.images=4']
+    done = tool('estimate_dr_fim.py', cfg, checkpoint, '--out', other, '--cfg-options', *changes)
+    assert done.returncode == 0, done.stderr
+    done = tool('analysis_tools/compare_scores.py', halves[0], other, '--criteria', 'F', '--out', tmp_path)
+    assert 'half0 and other were estimated under different conditions: dataset.length (9 there, 8 here)' in done.stderr
 
 
 def test_files_that_overlap_give_no_null_line(warm, halves, tmp_path):

@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 from mmseg_dafm.analysis.score_overlap import change_curves, compare, draw_curves, to_markdown
 from mmseg_dafm.files import replacing, writable_folder
 from mmseg_dafm.fisher.combine import coef_of
-from mmseg_dafm.fisher.score_file import load_fisher
+from mmseg_dafm.fisher.score_file import differences, load_fisher, some
 from mmseg_dafm.fisher.scores import FISHER
 
 
@@ -38,6 +38,11 @@ def main() -> None:
         agreements = compare(files, args.criteria, args.share, coef_of(args.coef))
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f'error: {error}') from None
+    first, *others = files.items()
+    for name, fisher in others:
+        apart = differences(*(each.meta.get('conditions', {}) for each in (first[1], fisher)))
+        if apart:
+            print(f'warning: {first[0]} and {name} were estimated under different conditions: {some(apart)}', file=sys.stderr)
     curves = change_curves(files)
     text = to_markdown(agreements, curves)
     record = dict(share=args.share, agreements=[asdict(each) for each in agreements])
