@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmseg_dafm.bn.across_ranks import add_up, largest, same_everywhere, world_size
 from mmseg_dafm.bn.equations import convert_parameters, gain_ratio, mix_statistics
 from mmseg_dafm.bn.estimate import Estimate, estimate_statistics, first_input, precision
 from mmseg_dafm.bn.estimators import make_estimator
 from mmseg_dafm.bn.layers import preserved_modes, select_layers
 from mmseg_dafm.bn.report import ConversionReport, layer_report
 from mmseg_dafm.core.eager import run_eagerly, uncompiled
+from mmseg_dafm.core.processes import add_up, largest, same_everywhere, world_size
 from mmseg_dafm.rng import preserved_rng
 
 MODES = ('convert', 'stats')

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mmseg_dafm.bn.across_ranks import in_step, join_estimators, join_moments, world_size
-from mmseg_dafm.bn.estimators import make_estimator
+from mmseg_dafm.bn.estimators import join_estimators, join_moments, make_estimator
 from mmseg_dafm.bn.layers import is_sync_batch_norm, preserved_modes
 from mmseg_dafm.bn.moments import batch_moments
 from mmseg_dafm.core.eager import run_eagerly
+from mmseg_dafm.core.processes import in_step, world_size
 
 
 class Estimate(NamedTuple):

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from mmseg_dafm.bn.equations import unbiased_variance
 from mmseg_dafm.bn.moments import Moments, merge
+from mmseg_dafm.core.processes import add_up, world_size
 
 
 class BatchEstimator:
@@ -117,3 +118,41 @@ def make_estimator(kind: str, weigh: str = 'values') -> BatchEstimator | PooledE
     if weigh != 'values':
         raise ValueError(f"weigh={weigh!r} needs estimator='batch': the pooled variance knows values alone.")
     return PooledEstimator()
+
+
+def join_moments(parts: list[Moments]) -> list[Moments]:
+    """Moments of the union of all ranks' values: of the global batch, where ``parts`` are layers' moments of one batch."""
+    if world_size() == 1 or not parts:
+        return parts
+    counts = add_up([part.count for part in parts])
+    sums = add_up([part.count * part.mean for part in parts])
+    means = [total / count.clamp(min=1) for total, count in zip(sums, counts, strict=True)]
+    within = [part.m2 + part.count * (part.mean - mean).square() for part, mean in zip(parts, means, strict=True)]
+    return [Moments(*joined) for joined in zip(counts, means, add_up(within), strict=True)]
+
+
+def join_estimators(estimators: dict[str, BatchEstimator | PooledEstimator], channels: dict[str, int], device) -> None:
+    """Make the estimators of all ranks those of all batches together.
+
+    Args:
+        estimators: name -> estimator, the same names on every rank; empty where the rank saw no batch.
+        channels: name -> C.
+        device: Where the collective calls run.
+    """
+    if world_size() == 1:
+        return
+    calls = [(each.batches, each.left_out) for each in estimators.values()]
+    counts = add_up([torch.tensor(pair, dtype=torch.float64, device=device) for pair in calls])
+    for estimator, count in zip(estimators.values(), counts, strict=True):
+        estimator.batches, estimator.left_out = map(int, count)
+    zero = lambda size: torch.zeros(size, dtype=torch.float64, device=device)  # noqa: E731
+    items = list(estimators.items())
+    if all(isinstance(each, BatchEstimator) for each in estimators.values()):
+        vectors = [each.pack() if each.sums is not None else zero(1 + 2 * channels[name]) for name, each in items]
+        for (_, estimator), vector in zip(items, add_up(vectors), strict=True):
+            estimator.unpack(vector)
+        return
+    nothing = lambda name: Moments(zero(()), zero(channels[name]), zero(channels[name]))  # noqa: E731
+    parts = [each.moments if each.moments is not None else nothing(name) for name, each in items]
+    for (_, estimator), moments in zip(items, join_moments(parts), strict=True):
+        estimator.moments = moments

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmseg_dafm.bn.across_ranks import world_size
+from mmseg_dafm.core.processes import sum_over_ranks, world_size
 from mmseg_dafm.fisher.diagonal import Losses, new_accumulators, only_requires_grad, test_mode
-from mmseg_dafm.fisher.sharing import Group, plan, sum_over_ranks
+from mmseg_dafm.fisher.sharing import Group, plan
 
 
 def batch_squares(

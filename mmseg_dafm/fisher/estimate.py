@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmseg_dafm.bn.across_ranks import world_size
+from mmseg_dafm.core.processes import any_rank, sum_over_ranks, world_size
 from mmseg_dafm.fisher.candidates import Candidate, narrow
 from mmseg_dafm.fisher.combine import damping_of
 from mmseg_dafm.fisher.diagonal import Losses, add_squares_by_loop, new_accumulators, only_requires_grad, test_mode
 from mmseg_dafm.fisher.feature_shift import FeatureShift
 from mmseg_dafm.fisher.per_layer import LayerGradients, NotBatchable, add_squares_by_batch, difference
 from mmseg_dafm.fisher.scores import DomainFisher
-from mmseg_dafm.fisher.sharing import Group, any_rank, plan, sum_over_ranks
+from mmseg_dafm.fisher.sharing import Group, plan
 from mmseg_dafm.fisher.variational import LogPrecision, WeightNoise, posterior_width, prior_widths
 
 ESTIMATORS = ('von', 'plain', 'sgvb')

@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmseg_dafm.bn.across_ranks import world_size
+from mmseg_dafm.core.processes import sum_over_ranks, world_size
 from mmseg_dafm.fisher.perturb import StatisticsBank, perturb
-from mmseg_dafm.fisher.sharing import sum_over_ranks
 
 NOISES = ('channel', 'sample')
 EMBEDDING = 'embedding'

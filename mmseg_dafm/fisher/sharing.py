@@ -1,12 +1,4 @@
-"""Which process takes which images, and sums over processes."""
-
-from collections.abc import Iterable
-
-import torch
-from torch import Tensor
-from torch import distributed as dist
-
-from mmseg_dafm.bn.across_ranks import world_size
+"""Which process takes which images."""
 
 # (number of the group, numbers of its images)
 Group = tuple[int, list[int]]
@@ -36,33 +28,3 @@ def plan(images: int, batch: int, blocks: int, rank: int = 0, world: int = 1) ->
         [group for group in groups[start:stop] if group[0] % world == rank]
         for start, stop in zip(borders, borders[1:], strict=False)
     ]
-
-
-def sum_over_ranks(tensors: Iterable[Tensor]) -> None:
-    """Replace each tensor by its sum over all processes, in place."""
-    if world_size() > 1:
-        for tensor in tensors:
-            dist.all_reduce(tensor)
-
-
-def any_rank(flag: bool, device: torch.device) -> bool:
-    """Whether a flag is set on some process."""
-    if world_size() == 1:
-        return flag
-    tensor = torch.tensor(float(flag), device=device)
-    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
-    return bool(tensor)
-
-
-def from_first_rank(tensor: Tensor, device: torch.device) -> Tensor:
-    """Rank 0's values on every rank, through ``device``, where the collective calls run.
-
-    Args:
-        tensor: On the CPU; of the same shape and type on every rank.
-        device: CPU for gloo, the GPU for NCCL.
-    """
-    if world_size() == 1:
-        return tensor
-    sent = tensor.to(device)
-    dist.broadcast(sent, 0)
-    return sent.cpu()

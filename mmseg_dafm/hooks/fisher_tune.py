@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mmseg_dafm.core.eager import forget_compiled, uncompiled
+from mmseg_dafm.core.processes import any_rank, from_first_rank
 from mmseg_dafm.fisher import schedule
 from mmseg_dafm.fisher.combine import coefficient
 from mmseg_dafm.fisher.fingerprint import fingerprint
 from mmseg_dafm.fisher.score_file import check_belongs, differences, load_fisher, save_fisher, some
 from mmseg_dafm.fisher.scores import CRITERIA, FISHER, DomainFisher, data_free_score, ranking, score
-from mmseg_dafm.fisher.sharing import any_rank, from_first_rank
 from mmseg_dafm.hooks.fisher_estimation import WHOLE, Estimation
 from mmseg_dafm.hooks.fisher_report import write_selection
 from mmseg_dafm.hooks.rewrap import rewrap, unwrapped

@@ -10,7 +10,7 @@ from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mmseg_dafm.fisher.sharing import from_first_rank
+from mmseg_dafm.core.processes import from_first_rank
 from mmseg_dafm.optim.own_state import split_state
 
 # key of the wrapper's own part of its state

@@ -9,7 +9,7 @@ from mmseg.registry import MODELS
 from PIL import Image
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from mmseg_dafm.models.domain.domain_math import domain_alpha, domain_embedding, entropy
+from mmseg_dafm.domino import domain_alpha, image_view
 from tests.models_common import CLIP, DOMAINS, segmentor
 from tests.models_common import domain_embedding as config
 
@@ -20,39 +20,6 @@ def build(**kwargs):
 
 def images(batch=2, size=32):
     return torch.rand(batch, 3, size, size) * 2 - 1
-
-
-def test_alpha_and_w_against_a_loop():
-    image, text = torch.randn(3, 6, dtype=torch.float64), torch.randn(4, 6, dtype=torch.float64) * 9
-    for temperature in (1.0, 0.01, 0.3):
-        alpha = domain_alpha(image, text, temperature)
-        total = domain_embedding(alpha, text)
-        for b in range(3):
-            cosines = [float(image[b] @ d / (image[b].norm() * d.norm())) for d in text]
-            weights = [math.exp(c / temperature - max(cosines) / temperature) for c in cosines]
-            expected = [w / sum(weights) for w in weights]
-            assert torch.allclose(alpha[b], torch.tensor(expected, dtype=torch.float64), atol=1e-12)
-            w = sum(a * d for a, d in zip(expected, text, strict=True))  # un-normalised descriptions
-            assert torch.allclose(total[b], w, atol=1e-10)
-
-
-def test_temperature_goes_from_uniform_to_one_hot():
-    cosines = torch.tensor([0.18, 0.20, 0.22, 0.24, 0.26])
-    text = torch.stack([cosines, (1 - cosines**2).sqrt()], 1)
-    image = torch.tensor([[1.0, 0.0]])
-    literal, sharp, limit = (domain_alpha(image, text, t) for t in (1.0, 0.01, 1e-5))
-    assert literal.max() - literal.min() < 0.02
-    assert abs(entropy(literal).item() - math.log(5)) < 1e-3
-    assert sharp[0, -1].item() == pytest.approx(0.865, abs=1e-3)
-    assert torch.allclose(limit, torch.tensor([[0.0, 0, 0, 0, 1]]))
-    assert entropy(limit) < 1e-6
-
-
-def test_half_precision_autocast_does_not_touch_alpha_and_w():
-    image, text = torch.randn(2, 6), torch.randn(4, 6)
-    expected = domain_embedding(domain_alpha(image, text), text)
-    with torch.autocast('cpu', torch.bfloat16):
-        assert torch.equal(domain_embedding(domain_alpha(image, text), text), expected)
 
 
 @pytest.mark.parametrize('space', ['projected', 'pooled'])
@@ -251,7 +218,6 @@ def test_squash_shows_the_whole_image(size):
 
 
 def test_devices_without_a_kernel_for_bytes_agree_with_pillow(monkeypatch):
-    from mmseg_dafm.core import resize
 
     class Elsewhere:
         """What a GPU tensor looks like to the choice of the path."""
@@ -263,8 +229,8 @@ def test_devices_without_a_kernel_for_bytes_agree_with_pillow(monkeypatch):
             return self.images.float()
 
     images = torch.from_numpy(street(200, 300)).permute(2, 0, 1)[None]
-    found = resize._bicubic(Elsewhere(images), 64, 96)
-    assert (found.float() - resize._bicubic(images, 64, 96).float()).abs().max() <= 1
+    found = image_view._bicubic(Elsewhere(images), 64, 96)
+    assert (found.float() - image_view._bicubic(images, 64, 96).float()).abs().max() <= 1
 
 
 PREPROCESSING = [

@@ -8,7 +8,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.logging import print_log
 from mmseg.registry import TRANSFORMS
 
-from mmseg_dafm.core.resize import resize_short_side
+from mmseg_dafm.domino import resize_short_side
 
 # pixels by which resizing may miss the size that the scale factor gives
 SLACK = 2

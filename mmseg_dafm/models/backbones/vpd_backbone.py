@@ -11,7 +11,8 @@ from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from mmseg_dafm.models.backbones.class_tokens import FUSE_MODES, TextAdapter, fuse_domain
+from mmseg_dafm.domino import FUSE_MODES, fuse_domain
+from mmseg_dafm.models.backbones.class_tokens import TextAdapter
 from mmseg_dafm.models.backbones.latents import LatentEncoder
 from mmseg_dafm.models.backbones.sd_architectures import resolve_architecture
 from mmseg_dafm.models.backbones.sd_weights import load_unet

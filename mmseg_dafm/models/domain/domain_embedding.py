@@ -8,8 +8,8 @@ from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from mmseg_dafm.domino import domain_alpha, domain_embedding, entropy
 from mmseg_dafm.models.domain.clip_names import check_same_space
-from mmseg_dafm.models.domain.domain_math import domain_alpha, domain_embedding, entropy
 from mmseg_dafm.models.domain.embedding_cache import EmbeddingCache
 from mmseg_dafm.models.domain.embedding_file import build_bank
 from mmseg_dafm.models.domain.image_encoder import ImageEncoder
@@ -129,7 +129,7 @@ class DomainEmbedding(BaseModule):
             W ``(B, D)`` and alpha ``(B, N)``.
         """
         alpha = self.alpha(images, keys)
-        return self.w_scale * domain_embedding(alpha, self.summed), alpha
+        return domain_embedding(alpha, self.summed, self.w_scale), alpha
 
     @staticmethod
     def scalars(alpha: Tensor) -> dict[str, Tensor]:

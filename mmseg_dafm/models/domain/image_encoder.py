@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmseg_dafm.core.quiet import quiet_loading
-from mmseg_dafm.core.resize import from_bytes, make_square, resize_short_side, to_bytes
+from mmseg_dafm.domino import from_bytes, make_square, resize_short_side, to_bytes
 from mmseg_dafm.models.domain.open_clip_models import (
     CLIP_MEAN,
     CLIP_STD,

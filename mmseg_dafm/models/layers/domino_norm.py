@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812
 from mmseg.registry import MODELS
 from torch import Tensor, nn
+
+from mmseg_dafm.core.processes import world_size
+from mmseg_dafm.domino import modulate
 
 STATISTICS = ('BN', 'SyncBN', 'IN', 'GN', 'LN')
 
@@ -90,10 +92,8 @@ class DominoNorm(nn.Module):
         # W differs little between images, so the MLP stays out of half precision; it runs on B rows only
         with torch.autocast(features.device.type, enabled=False):
             hidden = F.relu(self.hidden(self.domain_norm(domain.to(self.hidden.weight.dtype))))
-            gamma, mu = self.gamma(hidden)[..., None, None], self.mu(hidden)[..., None, None]
-        # base is the replaced norm to the bit; the modulation is added to it, not multiplied in, so that zero means zero
-        base, unit = self._normalise(features)
-        return base + torch.addcmul(mu.to(unit.dtype), unit, gamma.to(unit.dtype))
+            gamma, mu = self.gamma(hidden), self.mu(hidden)
+        return modulate(*self._normalise(features), gamma, mu)
 
     def converted_modulation(self, ratio: Tensor, shift: Tensor) -> dict[str, Tensor]:
         """Modulation that gives the same output once the statistics have changed; batch norm conversion asks for it.
@@ -135,7 +135,7 @@ class DominoNorm(nn.Module):
             norm = lambda w, b: F.instance_norm(x, weight=w, bias=b, eps=self.eps)  # noqa: E731
         elif self.stats in ('GN', 'LN'):
             norm = lambda w, b: F.group_norm(x, self.num_groups, w, b, self.eps)  # noqa: E731
-        elif self.stats == 'SyncBN' and self.training and _world_size() > 1:
+        elif self.stats == 'SyncBN' and self.training and world_size() > 1:
             unit = self._synced(x)
             affine = torch.addcmul(_per_channel(self.bias).to(unit.dtype), unit, _per_channel(self.weight).to(unit.dtype))
             return affine, unit
@@ -211,7 +211,3 @@ def conditioned(module: nn.Module, domain: Tensor | None) -> Iterator[None]:
 
 def _per_channel(values: Tensor) -> Tensor:
     return values.view(1, -1, 1, 1)
-
-
-def _world_size() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

@@ -6,7 +6,7 @@ import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
-from mmseg_dafm.core.resize import MID, from_bytes, to_bytes
+from mmseg_dafm.domino import MID, from_bytes, to_bytes
 from mmseg_dafm.models.domain.image_encoder import ImageEncoder
 
 

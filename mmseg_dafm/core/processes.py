@@ -1,4 +1,4 @@
-"""Join moments and estimates of several processes; without a process group every function returns what it is given."""
+"""Work of several processes together; without a process group every function returns what it is given."""
 
 from collections.abc import Iterable, Iterator
 from itertools import count as count_up
@@ -8,9 +8,6 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from mmseg_dafm.bn.estimators import BatchEstimator, PooledEstimator
-from mmseg_dafm.bn.moments import Moments
-
 SAME_NUMBER = 'give all the same number, for example by drop_last=True.'
 END = object()
 
@@ -18,6 +15,15 @@ END = object()
 def world_size() -> int:
     """Number of processes."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether a flag is set on some process."""
+    if world_size() == 1:
+        return flag
+    tensor = torch.tensor(float(flag), device=device)
+    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+    return bool(tensor)
 
 
 def largest(value: float, device: torch.device) -> float:
@@ -39,42 +45,25 @@ def add_up(vectors: list[Tensor]) -> list[Tensor]:
     return [part.view_as(vector) for part, vector in zip(parts, vectors, strict=True)]
 
 
-def join_moments(parts: list[Moments]) -> list[Moments]:
-    """Moments of the union of all ranks' values: of the global batch, where ``parts`` are layers' moments of one batch."""
-    if world_size() == 1 or not parts:
-        return parts
-    counts = add_up([part.count for part in parts])
-    sums = add_up([part.count * part.mean for part in parts])
-    means = [total / count.clamp(min=1) for total, count in zip(sums, counts, strict=True)]
-    within = [part.m2 + part.count * (part.mean - mean).square() for part, mean in zip(parts, means, strict=True)]
-    return [Moments(*joined) for joined in zip(counts, means, add_up(within), strict=True)]
+def sum_over_ranks(tensors: Iterable[Tensor]) -> None:
+    """Replace each tensor by its sum over all processes, in place."""
+    if world_size() > 1:
+        for tensor in tensors:
+            dist.all_reduce(tensor)
 
 
-def join_estimators(estimators: dict[str, BatchEstimator | PooledEstimator], channels: dict[str, int], device) -> None:
-    """Make the estimators of all ranks those of all batches together.
+def from_first_rank(tensor: Tensor, device: torch.device) -> Tensor:
+    """Rank 0's values on every rank, through ``device``, where the collective calls run.
 
     Args:
-        estimators: name -> estimator, the same names on every rank; empty where the rank saw no batch.
-        channels: name -> C.
-        device: Where the collective calls run.
+        tensor: On the CPU; of the same shape and type on every rank.
+        device: CPU for gloo, the GPU for NCCL.
     """
     if world_size() == 1:
-        return
-    calls = [(each.batches, each.left_out) for each in estimators.values()]
-    counts = add_up([torch.tensor(pair, dtype=torch.float64, device=device) for pair in calls])
-    for estimator, count in zip(estimators.values(), counts, strict=True):
-        estimator.batches, estimator.left_out = map(int, count)
-    zero = lambda size: torch.zeros(size, dtype=torch.float64, device=device)  # noqa: E731
-    items = list(estimators.items())
-    if all(isinstance(each, BatchEstimator) for each in estimators.values()):
-        vectors = [each.pack() if each.sums is not None else zero(1 + 2 * channels[name]) for name, each in items]
-        for (_, estimator), vector in zip(items, add_up(vectors), strict=True):
-            estimator.unpack(vector)
-        return
-    nothing = lambda name: Moments(zero(()), zero(channels[name]), zero(channels[name]))  # noqa: E731
-    parts = [each.moments if each.moments is not None else nothing(name) for name, each in items]
-    for (_, estimator), moments in zip(items, join_moments(parts), strict=True):
-        estimator.moments = moments
+        return tensor
+    sent = tensor.to(device)
+    dist.broadcast(sent, 0)
+    return sent.cpu()
 
 
 def same_everywhere(tensors: list[Tensor]) -> None:
