@@ -10,7 +10,7 @@ from mmseg_dafm.datasets.checks import check_folder, check_split
 from mmseg_dafm.datasets.domain_tagged import DomainTagged
 
 CONDITIONS = ('fog', 'night', 'rain', 'snow')
-SPLITS = ('train', 'val', 'test')
+ACDC_SPLITS = ('train', 'val', 'test')
 
 
 @DATASETS.register_module()
@@ -50,7 +50,7 @@ class ACDCDataset(DomainTagged, CityscapesDataset):
         unknown = [name for name in conditions if name not in CONDITIONS]
         if unknown or not conditions:
             raise ValueError(f'ACDCDataset: conditions must be among {CONDITIONS}, got {conditions}.')
-        check_split(split, SPLITS, 'ACDCDataset', ('test',), test_mode)
+        check_split(split, ACDC_SPLITS, 'ACDCDataset', ('test',), test_mode)
         self.split = split
         self.conditions = conditions
         super().__init__(

@@ -8,7 +8,7 @@ from mmseg.registry import DATASETS
 from mmseg_dafm.datasets.checks import check_split
 from mmseg_dafm.datasets.domain_tagged import DomainTagged
 
-SPLITS = ('train', 'val')
+BDD100K_SPLITS = ('train', 'val')
 # image folder, label folder, suffix of the labels: today's download, and the one of 2018
 LAYOUTS = (
     ('images/10k/{}', 'labels/sem_seg/masks/{}', '.png'),
@@ -50,7 +50,7 @@ class TaggedBDD100KDataset(DomainTagged, CityscapesDataset):
         data_root: str | None = None,
         **kwargs,
     ) -> None:
-        check_split(split, SPLITS, 'TaggedBDD100KDataset')
+        check_split(split, BDD100K_SPLITS, 'TaggedBDD100KDataset')
         if not kwargs.get('data_prefix'):
             present = [layout for layout in LAYOUTS if osp.isdir(osp.join(data_root or '', layout[0].format(split)))]
             images, labels, suffix = (present or LAYOUTS)[0]

@@ -6,7 +6,7 @@ from mmseg.registry import DATASETS
 from mmseg_dafm.datasets.checks import check_split
 from mmseg_dafm.datasets.domain_tagged import DomainTagged
 
-SPLITS = ('val', 'test')
+DARK_ZURICH_SPLITS = ('val', 'test')
 
 
 @DATASETS.register_module()
@@ -41,7 +41,7 @@ class TaggedDarkZurichDataset(DomainTagged, DarkZurichDataset):
         data_prefix: dict | None = None,
         **kwargs,
     ) -> None:
-        check_split(split, SPLITS, 'TaggedDarkZurichDataset', ('test',), test_mode)
+        check_split(split, DARK_ZURICH_SPLITS, 'TaggedDarkZurichDataset', ('test',), test_mode)
         if not data_prefix:
             data_prefix = {'img_path': f'rgb_anon/{split}/night'}
             if split != 'test':

@@ -10,7 +10,7 @@ from mmseg_dafm.datasets.checks import check_folder, check_split
 from mmseg_dafm.datasets.domain_tagged import DomainTagged
 
 # split -> kind of its labels
-SPLITS = {'test': 'gtFine', 'test_extra': 'gtCoarse'}
+FOGGY_DRIVING_SPLITS = {'test': 'gtFine', 'test_extra': 'gtCoarse'}
 IMAGE_SUFFIX = '_leftImg8bit.png'
 
 
@@ -35,11 +35,13 @@ class FoggyDrivingDataset(DomainTagged, CityscapesDataset):
 
     LAYOUT = 'leftImg8bit/<split>/<record>/*_leftImg8bit.png, gtFine/test/... and gtCoarse/test_extra/...*_labelTrainIds.png'
 
-    def __init__(self, splits: Sequence[str] = tuple(SPLITS), domain: str | None = 'foggy_driving', **kwargs) -> None:
+    def __init__(
+        self, splits: Sequence[str] = tuple(FOGGY_DRIVING_SPLITS), domain: str | None = 'foggy_driving', **kwargs
+    ) -> None:
         self.splits = (splits,) if isinstance(splits, str) else tuple(splits)
         # without a split, the message names the splits that there are
         for split in self.splits or ('',):
-            check_split(split, tuple(SPLITS), 'FoggyDrivingDataset')
+            check_split(split, tuple(FOGGY_DRIVING_SPLITS), 'FoggyDrivingDataset')
         kwargs.setdefault('data_prefix', {'img_path': 'leftImg8bit', 'seg_map_path': ''})
         super().__init__(domain=domain, img_suffix=IMAGE_SUFFIX, **kwargs)
 
@@ -52,7 +54,7 @@ class FoggyDrivingDataset(DomainTagged, CityscapesDataset):
         """Keep the wanted splits, each with the labels of its kind."""
         root, chosen = self.data_prefix['img_path'], []
         for split in self.splits:
-            folder, kind = osp.join(root, split, ''), SPLITS[split]
+            folder, kind = osp.join(root, split, ''), FOGGY_DRIVING_SPLITS[split]
             if self.backend_args is None:
                 check_folder(folder, self.LAYOUT, type(self).__name__)
             for info in data_list:

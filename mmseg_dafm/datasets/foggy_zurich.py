@@ -10,7 +10,7 @@ from mmseg_dafm.datasets.checks import check_split
 from mmseg_dafm.datasets.domain_tagged import DomainTagged
 from mmseg_dafm.image_files import split_lines
 
-SPLITS = ('testv1', 'testv2', 'light', 'medium')
+FOGGY_ZURICH_SPLITS = ('testv1', 'testv2', 'light', 'medium')
 UNLABELLED = ('light', 'medium')
 
 
@@ -46,7 +46,7 @@ class FoggyZurichDataset(DomainTagged, CityscapesDataset):
         test_mode: bool = False,
         **kwargs,
     ) -> None:
-        check_split(split, SPLITS, 'FoggyZurichDataset', UNLABELLED, test_mode)
+        check_split(split, FOGGY_ZURICH_SPLITS, 'FoggyZurichDataset', UNLABELLED, test_mode)
         self.list_file = osp.join(data_root or '', f'lists_file_names/RGB_{split}_filenames.txt')
         labels = {} if split in UNLABELLED else {'seg_map_path': 'gt_labelTrainIds'}
         kwargs.setdefault('data_prefix', {'img_path': 'RGB', **labels})

@@ -6,7 +6,7 @@ from mmseg.registry import DATASETS
 from mmseg_dafm.datasets.checks import check_split
 from mmseg_dafm.datasets.domain_tagged import DomainTagged
 
-SPLITS = ('training', 'validation')
+MAPILLARY_SPLITS = ('training', 'validation')
 
 
 @DATASETS.register_module()
@@ -41,7 +41,7 @@ class TaggedMapillaryDataset(DomainTagged, CityscapesDataset):
         data_prefix: dict | None = None,
         **kwargs,
     ) -> None:
-        check_split(split, SPLITS, 'TaggedMapillaryDataset')
+        check_split(split, MAPILLARY_SPLITS, 'TaggedMapillaryDataset')
         self.half = half
         folder = f'half/{split}' if half else split
         super().__init__(

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from mmseg_dafm.fisher import combine
 from mmseg_dafm.fisher.candidates import KINDS, Candidate, narrow
+from mmseg_dafm.fisher.combine import coefficient, delta_f, eq7, eq15, mean_normalised, rank_combined
 from mmseg_dafm.fisher.ranks import largest
 
 FISHER = ('rank', 'eq7', 'eq15', 'mean', 'F', 'dF')
@@ -101,15 +101,15 @@ def score(criterion: str, fisher: DomainFisher, coef: str | float = 'abs') -> di
     if criterion == 'F':
         return clean
     if criterion == 'dF':
-        return combine.delta_f(clean, shifted, m)
+        return delta_f(clean, shifted, m)
     if criterion not in FISHER:
         raise ValueError(f'criterion={criterion!r} is none of {FISHER}.')
-    c = combine.coefficient(fisher.strengths, coef)
+    c = coefficient(fisher.strengths, coef)
     if criterion == 'eq7':
-        return combine.eq7(clean, shifted, c)
+        return eq7(clean, shifted, c)
     if criterion == 'eq15':
-        return combine.eq15(clean, shifted, c, fisher.gamma, fisher.tau)
-    return (combine.rank_combined if criterion == 'rank' else combine.mean_normalised)(clean, shifted, c, m)
+        return eq15(clean, shifted, c, fisher.gamma, fisher.tau)
+    return (rank_combined if criterion == 'rank' else mean_normalised)(clean, shifted, c, m)
 
 
 def _score_of_rows(criterion: str, fisher: DomainFisher, coef: str | float) -> dict[str, Tensor]:

@@ -15,7 +15,8 @@ from mmseg.registry import HOOKS
 from torch import nn
 
 from mmseg_dafm.analysis.bn_picture import draw_conversion
-from mmseg_dafm.bn import ConversionReport, convert_bn
+from mmseg_dafm.bn import convert_bn
+from mmseg_dafm.bn.report import ConversionReport
 from mmseg_dafm.files import replacing
 from mmseg_dafm.hooks.target_batches import TrackedBatches, build_target_loader, model_forward
 from mmseg_dafm.rng import preserved_rng

@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmseg_dafm.datasets.label_files import LabelJob, check_complete, check_threads, convert_all, print_left_out
-from mmseg_dafm.datasets.mapillary import SPLITS
+from mmseg_dafm.datasets.mapillary import MAPILLARY_SPLITS
 from mmseg_dafm.datasets.nineteen_classes import MAPILLARY_MAPPINGS, MAPILLARY_NUM_IDS, mapillary_names, mapillary_table
 from mmseg_dafm.files import replacing
 from mmseg_dafm.image_files import visible
@@ -24,7 +24,7 @@ RECORD = 'train_ids_mapping.txt'
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('root', type=Path, help='folder of the release')
-    parser.add_argument('--splits', nargs='+', choices=SPLITS, default=['validation'])
+    parser.add_argument('--splits', nargs='+', choices=MAPILLARY_SPLITS, default=['validation'])
     parser.add_argument('--half', action='store_true', help='images and labels at half the size, below ROOT/half')
     parser.add_argument('--mapping', choices=MAPILLARY_MAPPINGS, default='rein', help='which classes count (default: rein)')
     parser.add_argument('--threads', type=int, default=4)

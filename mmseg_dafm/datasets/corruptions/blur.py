@@ -9,7 +9,7 @@ import numpy as np
 
 from mmseg_dafm.datasets.corruptions.kernels import along_line, disk_kernel, gaussian
 
-GAUSSIAN = (1, 2, 3, 4, 6)
+GAUSSIAN_BLUR = (1, 2, 3, 4, 6)
 # radius of the disk, softness of its edge
 DEFOCUS = ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))
 # half length of the line, width of the Gaussian along it
@@ -21,7 +21,7 @@ PASSES = 16
 
 def gaussian_blur(x: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
     """Convolve with a Gaussian."""
-    return gaussian(x, GAUSSIAN[severity - 1])
+    return gaussian(x, GAUSSIAN_BLUR[severity - 1])
 
 
 def defocus_blur(x: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:

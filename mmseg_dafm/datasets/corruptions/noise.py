@@ -7,7 +7,7 @@ the five strengths.
 
 import numpy as np
 
-GAUSSIAN = (0.08, 0.12, 0.18, 0.26, 0.38)
+GAUSSIAN_NOISE = (0.08, 0.12, 0.18, 0.26, 0.38)
 SHOT = (60, 25, 12, 5, 3)
 IMPULSE = (0.03, 0.06, 0.09, 0.17, 0.27)
 SPECKLE = (0.15, 0.2, 0.35, 0.45, 0.6)
@@ -15,7 +15,7 @@ SPECKLE = (0.15, 0.2, 0.35, 0.45, 0.6)
 
 def gaussian_noise(x: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
     """``x + n``, ``n ~ N(0, s^2)`` per value: the noise of a dark scene."""
-    return x + np.float32(GAUSSIAN[severity - 1]) * rng.standard_normal(x.shape, np.float32)
+    return x + np.float32(GAUSSIAN_NOISE[severity - 1]) * rng.standard_normal(x.shape, np.float32)
 
 
 def shot_noise(x: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:

@@ -4,16 +4,19 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from mmseg_dafm.datasets.corruptions import blur, digital, noise, weather
+from mmseg_dafm.datasets.corruptions.blur import defocus_blur, gaussian_blur, glass_blur, motion_blur
+from mmseg_dafm.datasets.corruptions.digital import brightness, contrast, jpeg_compression, saturate
+from mmseg_dafm.datasets.corruptions.noise import gaussian_noise, impulse_noise, shot_noise, speckle_noise
+from mmseg_dafm.datasets.corruptions.weather import fog, frost, snow, spatter
 
-GROUPS = {
-    'noise': ('gaussian_noise', 'shot_noise', 'impulse_noise', 'speckle_noise'),
-    'blur': ('gaussian_blur', 'defocus_blur', 'motion_blur', 'glass_blur'),
-    'weather': ('snow', 'frost', 'fog', 'spatter'),
-    'digital': ('brightness', 'contrast', 'saturate', 'jpeg_compression'),
+FUNCTIONS_BY_GROUP = {
+    'noise': (gaussian_noise, shot_noise, impulse_noise, speckle_noise),
+    'blur': (gaussian_blur, defocus_blur, motion_blur, glass_blur),
+    'weather': (snow, frost, fog, spatter),
+    'digital': (brightness, contrast, saturate, jpeg_compression),
 }
-MODULES = {'noise': noise, 'blur': blur, 'weather': weather, 'digital': digital}
-FUNCTIONS = {name: getattr(MODULES[group], name) for group, names in GROUPS.items() for name in names}
+FUNCTIONS = {function.__name__: function for functions in FUNCTIONS_BY_GROUP.values() for function in functions}
+GROUPS = {group: tuple(function.__name__ for function in functions) for group, functions in FUNCTIONS_BY_GROUP.items()}
 CORRUPTIONS = tuple(FUNCTIONS)
 SEVERITIES = (1, 2, 3, 4, 5)
 # Raise it with every change of a result: it is part of the key of cached images and of finished tests.
