@@ -86,6 +86,19 @@ def test_results_are_those_of_the_results_page(root):
     assert [number for number in numbers if number not in results] == []
 
 
+def test_quoted_messages_are_those_of_the_package(root):
+    """The messages of the troubleshooting page, but for those of other packages, stand in our code."""
+    code = '\n'.join(path.read_text(encoding='utf-8') for path in (root / 'mmseg_dafm').rglob('*.py'))
+    # literals that are continued on the next line are one text
+    code = re.sub(r"""['"]\s*\n\s*f?['"]""", '', code)
+    rows = re.findall(r'^\| `([^`]+)` \|', (root / 'docs/troubleshooting.md').read_text(encoding='utf-8'), re.MULTILINE)
+    upstream = ('mmseg::model registry', 'torchvision::nms', 'MMCV==')
+    own = [row for row in rows if not any(part in row for part in upstream)]
+    parts = {part.strip() for row in own for part in re.split(r'\.\.\.|loss=nan|pretrained=', row)} - {'', ':'}
+    assert len(own) >= 8
+    assert sorted(part for part in parts if part not in code) == []
+
+
 def test_the_domino_snippet_trains(root, tmp_path, monkeypatch):
     config = save(tmp_path, root, 'my_domino.py', block_with(root / 'README.md', '# my_domino.py'))
     monkeypatch.chdir(tmp_path)
