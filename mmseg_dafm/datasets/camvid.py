@@ -7,9 +7,7 @@ from mmseg_dafm.datasets.sequence_folders import SequenceFolderDataset
 
 @DATASETS.register_module()
 class CamVidDataset(SequenceFolderDataset):
-    """CamVid in eleven classes, recorded by day and at dusk.
-
-    Layout: ``img_dir/<sequence>/*.jpg``, ``ann_dir/<sequence>/*.png``, 8-bit ids, 255 ignored.
+    """CamVid in eleven classes: ``img_dir/<sequence>/*.jpg``, ``ann_dir/<sequence>/*.png``, 8-bit ids, 255 ignored.
 
     The sequences are recorded by day and at dusk, which makes a small real domain shift: train on
     ``sequences=('day_0016E5', 'day_0006R0')``, test on ``sequences=('dusk_0001TP',)``. The customary lists are taken

@@ -8,7 +8,7 @@ from mmseg.registry import DATASETS
 
 @DATASETS.register_module()
 class DomainConcatDataset(ConcatDataset):
-    """Several data sets with one pipeline, in the place where mmseg's tools look for it; else mmengine's ``ConcatDataset``.
+    """mmengine's ``ConcatDataset`` with the pipeline in the place where mmseg's tools look for it.
 
     ``MMSegInferencer`` reads ``test_dataloader.dataset.pipeline`` and mmseg's ``tools/test.py --tta`` replaces it; a plain
     ``ConcatDataset`` has no such key. The length is the sum of the sets' lengths, the order is theirs, and each sample

@@ -19,9 +19,7 @@ def album_of(path: str) -> str:
 
 @DATASETS.register_module()
 class LabelMeFacadeDataset(SequenceFolderDataset):
-    """LabelMeFacade in eight classes, split by album.
-
-    Layout: ``img_dir/<folder>/<album>__<photo>.jpg``, ``ann_dir/<folder>/<same>.png``, 8-bit ids, 255 ignored.
+    """LabelMeFacade: ``img_dir/<folder>/<album>__<photo>.jpg``, ``ann_dir/<folder>/<same>.png``, 8-bit ids, 255 ignored.
 
     The folders are ``boston`` and ``misc`` (``sequences`` chooses). Photos of one album were taken on one walk and show the
     same street from near-by places, so a fair split keeps albums whole.

@@ -8,7 +8,7 @@ from mmseg_dafm.datasets.street_classes import SOURCE_NUM_IDS, STREET_CLASSES, S
 
 @DATASETS.register_module()
 class StreetSixDataset(SequenceFolderDataset):
-    """Six classes that CamVid, LabelMeFacade, Cityscapes and ACDC share: road, pavement, building, vegetation, sky, car.
+    """Road, pavement, building, vegetation, sky and car, whatever set the images come from.
 
     Images and labels stay where they are; ids are mapped when a label is loaded (``street_classes.py`` lists the maps).
     Sets of different sources have equal meta information, so a ``ConcatDataset`` joins them.

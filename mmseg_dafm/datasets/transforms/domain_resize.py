@@ -9,7 +9,7 @@ from mmseg.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class DomainResize(BaseTransform):
-    """mmseg's ``Resize`` with a scale per domain: one pipeline for data sets with different test protocols.
+    """mmseg's ``Resize`` with a scale per domain, so that one pipeline serves data sets with test protocols of their own.
 
     Args:
         scale: (width, height) that an image is fitted into; for domains that are not named, and images without a domain.
