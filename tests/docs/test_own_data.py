@@ -10,8 +10,7 @@ from mmseg.registry import DATASETS, MODELS
 from PIL import Image
 
 from mmseg_dafm.core.config_file import load_config
-from mmseg_dafm.models.domain.embedding_file import hash_embeddings, save_embeddings
-from mmseg_dafm.models.domain.prompts import domain_prompts
+from mmseg_dafm.models.domain.embedding_file import build_bank, save_embeddings
 from tests.docs.snippets import block_with, save
 from tests.models_common import CLIP, UNET, VAE
 from tests.tools.tiny import run_main
@@ -101,6 +100,7 @@ def test_fishertune_trains_tests_and_paints(folder, root, monkeypatch):
     assert len(list((folder / 'out').iterdir())) == 4
 
 
+@pytest.mark.slow
 def test_daft_trains(folder, root, monkeypatch):
     cfg = load_config('small_my_daft.py')
     backbone = MODELS.build({**cfg.model.backbone, 'init_cfg': None, 'norm_cfg': dict(type='BN')})
@@ -113,10 +113,11 @@ def test_daft_trains(folder, root, monkeypatch):
     assert (folder / 'work_dirs/small_my_daft/daft_converted.pth').is_file()
 
 
+@pytest.mark.slow
 def test_domino_trains_with_the_embeddings_of_the_classes(folder, root, monkeypatch):
     (folder / 'data/embeddings').mkdir()
-    save_embeddings('data/embeddings/my_streets.safetensors', hash_embeddings(CLASSES, dim=16))
-    domains = hash_embeddings(domain_prompts('weather8')[0], dim=16, projected_dim=12)
+    save_embeddings('data/embeddings/my_streets.safetensors', build_bank(dict(provider='hash', classes=CLASSES, dim=16)))
+    domains = build_bank(dict(provider='hash', classes='weather8', dim=16, projected_dim=12))
     save_embeddings('data/embeddings/domains_weather8.safetensors', domains)
     steps = {'train_dataloader.dataset.pipeline.1.size': 32, 'val_dataloader.dataset.pipeline.1.size': 32}
     steps['test_dataloader.dataset.pipeline.1.size'] = 32
@@ -124,7 +125,7 @@ def test_domino_trains_with_the_embeddings_of_the_classes(folder, root, monkeypa
     assert list((folder / 'work_dirs/small_my_domino').glob('best_mIoU.day_iter_2*.pth'))
 
 
-@pytest.mark.parametrize('accumulated', [1, 2])
+@pytest.mark.parametrize('accumulated', [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_dry_run_keeps_nothing(folder, root, monkeypatch, capsys, accumulated):
     run_main(
         root / 'tools/train.py',
