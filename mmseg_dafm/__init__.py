@@ -8,7 +8,7 @@ import sys
 import warnings
 from importlib.util import find_spec
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 
 # `python -m mmseg_dafm.doctor` must be able to speak on a machine where the rest cannot be imported.
 if 'mmseg_dafm.doctor' not in sys.orig_argv:

@@ -145,7 +145,7 @@ def _missing_data(cfg: Config, dataloaders: Sequence[str]) -> list[Missing]:
     def visit(dataset: ConfigDict) -> None:
         root, kind = dataset.get('data_root'), dataset.get('type')
         if root and not Path(root).expanduser().is_dir():
-            remedy = 'put the data there, or set data_root (our configs read it from the environment, see the README)'
+            remedy = 'put the data there, or set data_root (our configs read it from the environment, see docs/data.md)'
             add(Missing(f'{kind} has data_root={root!r}, which is not a folder', remedy))
             return
         for key, folder in (dataset.get('data_prefix') or {}).items():

@@ -126,7 +126,17 @@ def _replace_value(node: dict | list, old: str, new: str) -> int:
 
 
 def shorten(cfg: Config, iterations: int = 2) -> None:
-    """Turn a training config into a trial of a few iterations without validation, in this process alone."""
+    """Turn a training config into a trial of a few iterations without validation, in this process alone.
+
+    FisherTune's warm-up becomes one step, and its scores are of as many images as one batch of the estimation.
+    """
+    for hook in cfg.get('custom_hooks') or ():
+        if str(hook.get('type')).rsplit('.', 1)[-1] == 'FisherTuneHook':
+            step = cfg.optim_wrapper.get('accumulative_counts', 1)
+            iterations = max(iterations, 2 * step)
+            images = max(2, (hook.get('estimation') or {}).get('batch_size', 1))
+            estimation = ConfigDict(hook.get('estimation') or {}, images=images, bank_images=images)
+            hook.update(warmup_iters=step, interval=step, estimation=estimation)
     cfg.train_cfg = ConfigDict(type='IterBasedTrainLoop', max_iters=iterations, val_begin=iterations + 1)
     cfg.setdefault('default_hooks', ConfigDict()).logger = ConfigDict(type='LoggerHook', interval=1)
     for key in ('train_dataloader', 'val_dataloader'):

@@ -11,7 +11,7 @@ from torch.utils.data import Sampler
 
 @DATA_SAMPLERS.register_module()
 class EpochIndexSampler(Sampler):
-    """Yield ``epoch * N + p`` without end, where p runs through a permutation of 0..N-1 in each epoch.
+    """Sampler that tells a data set the epoch: ``epoch * N + p``, p from a permutation of 0..N-1 in each epoch, without end.
 
     It is for data sets that decide anew in every epoch, such as ``RealSyntheticMix``, and for loops that count
     iterations. All ranks see one stream and take every world-size-th index of it. The permutation of an epoch depends on

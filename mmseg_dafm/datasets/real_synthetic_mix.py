@@ -36,7 +36,7 @@ def seed_of_run() -> int:
 
 @DATASETS.register_module()
 class RealSyntheticMix(Dataset):
-    """Each sample is synthetic with probability ``ratio``, whatever the sizes of the sets.
+    """Real and synthetic images of the same layouts; a sample is synthetic with probability ``ratio``, whatever the set sizes.
 
     A synthetic image shares the path below its folder, and so the label, of a real one (:func:`find_variants`). It is brought
     to the size of that label before any augmentation. The set is as long as the real one. An index ``epoch * N + i`` (see

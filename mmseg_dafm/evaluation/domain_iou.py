@@ -21,7 +21,7 @@ from mmseg_dafm.evaluation.tables import number, rows, to_csv, to_json, to_markd
 
 @METRICS.register_module()
 class DomainIoUMetric(BaseMetric):
-    """Mean IoU of each domain (data set, weather, time of day) and of all of them, in one run.
+    """mIoU per domain (data set, weather, time of day), pooled, and mIoU% of target over source, in one run.
 
     The domain of an image is its ``domain`` meta information if it has one, else the name of the first of ``rules``
     whose text occurs in its path, else ``'all'``. Confusions are counted per image, so any batch size, order and

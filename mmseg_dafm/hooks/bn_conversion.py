@@ -27,7 +27,7 @@ CHECKPOINT, REPORT, PICTURE = 'daft_converted.pth', 'bn_conversion.json', 'bn_co
 
 @HOOKS.register_module()
 class BNConversionHook(Hook):
-    """Convert the batch norm layers of a pretrained model to the training set before training starts.
+    """DAFT's batch norm conversion to the training set before training starts; for any mmengine model.
 
     One pass over the training set, in test mode and on a loader of its own, estimates the target statistics; gamma and
     beta are rewritten so that the model computes the same function in test mode (:func:`mmseg_dafm.bn.convert_bn`). It

@@ -42,7 +42,7 @@ def modules_by_mode(model: nn.Module, modes: dict[str, str], scope: str) -> dict
 
 @HOOKS.register_module()
 class BNModeHook(Hook):
-    """Apply train or test mode to parts of the model before every training iteration.
+    """Keep parts of the model in train or test mode while it trains: LP-FT, frozen batch norm.
 
     A training loop calls ``model.train()`` again and again, which undoes any ``eval()``; mmseg's ``norm_eval`` covers
     the backbone alone. With ``modes={'': 'eval'}, scope='all'`` this is the second stage of LP-FT, which trains the whole

@@ -15,7 +15,7 @@ from mmseg_dafm.hooks.rewrap import unwrapped
 
 @HOOKS.register_module()
 class CheckpointFitHook(Hook):
-    """Compare each checkpoint with the model.
+    """Refuse a checkpoint that does not fit the model before it is tested or resumed; log how much of one fits.
 
     mmengine loads what fits and only logs the rest, so a test of another network's checkpoint scores random weights. With this
     hook a test, a validation and a resumed training need every tensor that the model saves, finite and in its shape. A training

@@ -18,7 +18,7 @@ SAMPLES, ITERATIONS = 1, 2
 
 @HOOKS.register_module()
 class ExactResumeHook(Hook):
-    """Make everything random follow from the seed and a number, so that a resumed run equals an uninterrupted one.
+    """Draw all randomness from the seed and a number, so that a resumed run equals an uninterrupted one to the bit.
 
     - Dropout, noise and whatever else the model draws in iteration i follow from (seed, rank, i): the generators of torch,
       CUDA, NumPy and Python are seeded before each iteration. A checkpoint's iteration therefore *is* its random state, on

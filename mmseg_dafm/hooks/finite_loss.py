@@ -15,7 +15,7 @@ from mmseg_dafm.hooks.rewrap import unwrapped
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
-    """Stop at the first loss that is nan or infinite, and never save weights that are.
+    """Stop at the first loss that is nan or infinite, name its images, and never save weights that are not finite.
 
     Looks at every output of the model with 'loss' in its name, after each iteration. mmengine's RuntimeInfoHook has by then
     turned them into numbers, so nothing more is fetched from the device. Each rank looks at its own losses and names its

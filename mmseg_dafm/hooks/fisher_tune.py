@@ -32,7 +32,7 @@ SCORES = 'dr_fim.safetensors'
 
 @HOOKS.register_module()
 class FisherTuneHook(Hook):
-    """Train a segmentor in FisherTune's three steps, in one run.
+    """FisherTune's three steps in one run: warm-up, Fisher scores of the backbone's weights, growth of the trained set.
 
     1. Until iteration ``warmup_iters`` (T1) the head is trained and the backbone is frozen.
     2. Then the Fisher information of the backbone's candidates is estimated on ``images`` (T2) training images and on their

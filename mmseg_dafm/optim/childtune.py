@@ -115,17 +115,20 @@ class RandomChild:
 
 @OPTIM_WRAPPERS.register_module()
 class ChildTuneOptimWrapper(RandomChild, OptimWrapper):
-    """Trains a fresh random share of the backbone in each step, see :class:`RandomChild`."""
+    """ChildTuning-F: train with a fresh random share of the backbone's gradients in each step.
+
+    See :class:`RandomChild`.
+    """
 
 
 @OPTIM_WRAPPERS.register_module()
 class ChildTuneAmpOptimWrapper(RandomChild, AmpOptimWrapper):
-    """:class:`ChildTuneOptimWrapper` with autocast and loss scaling; a step that overflows is skipped as a whole."""
+    """:class:`ChildTuneOptimWrapper` in mixed precision; a step that overflows is skipped as a whole."""
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class ChildTuneOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """mmengine's default constructor, which then names the backbone to a ChildTuneOptimWrapper or its AMP twin."""
+    """mmengine's default constructor, which also tells a ChildTuneOptimWrapper which module is the backbone."""
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the wrapper for a model, wrapped by DDP or not.

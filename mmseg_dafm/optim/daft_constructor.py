@@ -100,7 +100,9 @@ def parameter_groups(
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class DAFTOptimWrapperConstructor:
-    """Build the optimizer wrapper from :func:`parameter_groups`, print the groups, and log both rates.
+    """Absolute learning rates of features and head, printed as a table and logged in every iteration.
+
+    The groups are those of :func:`parameter_groups`.
 
     The scalars ``features_lr`` and ``head_lr`` appear beside mmengine's ``lr``, whatever the wrapper's type, and a schedule
     that raises one of them above what was given is refused (:class:`mmseg_dafm.optim.named_rates.NamedRates`).

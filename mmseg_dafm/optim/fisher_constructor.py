@@ -81,7 +81,7 @@ def check_growth(optimizer: dict, device: torch.device) -> None:
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class FisherTuneOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Groups for :class:`~mmseg_dafm.optim.fisher_wrapper.FisherTuneOptimWrapper`; prints them as a table.
+    """Parameter groups for FisherTune's wrappers by mmengine's rules, printed as a table; says whose weights compete.
 
     The candidate tensors of the backbone get groups that are empty until the wrapper's set grows, all other parameters of
     the backbone are in no group, and everything outside of it trains as usual. The parameters' ``requires_grad`` is left

@@ -251,9 +251,15 @@ class SelectedWeights:
 
 @OPTIM_WRAPPERS.register_module()
 class FisherTuneOptimWrapper(SelectedWeights, OptimWrapper):
-    """Trains exactly the selected weights of a backbone and everything outside of it, see :class:`SelectedWeights`."""
+    """Train the selected weights of a backbone and everything outside of it; optimizer state for these alone.
+
+    See :class:`SelectedWeights`.
+    """
 
 
 @OPTIM_WRAPPERS.register_module()
 class FisherTuneAmpOptimWrapper(SelectedWeights, AmpOptimWrapper):
-    """:class:`FisherTuneOptimWrapper` with autocast and loss scaling; overflow outside of the set does not skip a step."""
+    """:class:`FisherTuneOptimWrapper` in mixed precision; ``tools/train.py --amp`` takes it.
+
+    Overflow outside of the set does not skip a step.
+    """

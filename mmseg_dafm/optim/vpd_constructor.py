@@ -88,7 +88,9 @@ def parameter_groups(
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class VPDOptimWrapperConstructor:
-    """Build the optimizer wrapper from :func:`parameter_groups` and print them as a table.
+    """Parameter groups of VPD: U-Net at a tenth of the rate, no decay on norms and biases; printed as a table.
+
+    The groups are those of :func:`parameter_groups`.
 
     Args:
         optim_wrapper_cfg: mmengine's, with an ``optimizer`` that has ``lr``.

@@ -1,4 +1,4 @@
-"""Each registered class of the package is in a config, in a test and in the README's table."""
+"""Each registered class of the package is in a config, in a test and in docs/components.md."""
 
 import re
 from pathlib import Path
@@ -30,22 +30,13 @@ def test_components_are_registered():
 
 @pytest.fixture(scope='module')
 def places():
-    table = [line for line in (ROOT / 'README.md').read_text().splitlines() if line.startswith('|')]
     return {
         'a config': words((ROOT / 'configs').rglob('*.py')),
         'a test': words(path for path in (ROOT / 'tests').rglob('*.py') if path != Path(__file__)),
-        "README.md's table": set(re.findall(r'\w+', '\n'.join(table))),
+        'docs/components.md': words([ROOT / 'docs/components.md']),
     }
 
 
 @pytest.mark.parametrize('name', registered())
 def test_component_is_configured_tested_and_described(places, name):
     assert [place for place, found in places.items() if name not in found] == []
-
-
-def test_the_readmes_table_names_configs_that_exist_and_use_the_component():
-    rows = [line.split('|') for line in (ROOT / 'README.md').read_text().splitlines() if line.startswith('| `')]
-    rows = [(row[1].strip(' `'), row[-2].strip(' `')) for row in rows if row[-2].strip(' `').startswith('configs/')]
-    assert {name for name, _ in rows} >= set(registered())
-    missing = [path for _, path in rows if not (ROOT / path).is_file()]
-    assert missing == []

@@ -1,7 +1,6 @@
 """KeepDomainImage and PackDomainInputs."""
 
 import inspect
-import re
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from PIL import Image
 
 from mmseg_dafm.datasets import KeepDomainImage, PackDomainInputs
 from mmseg_dafm.datasets.transforms import domain_image
+from tests.docs.snippets import block_with
 
 
 def sample(shape=(40, 60)):
@@ -104,9 +104,8 @@ def test_failures():
         KeepDomainImage()(dict(img=np.zeros((4, 4), np.uint8)))
 
 
-def test_the_readmes_pipeline_keeps_the_whole_image(root):
-    blocks = re.findall(r'```python\n(.*?)```', (root / 'README.md').read_text(encoding='utf-8'), re.DOTALL)
-    snippet = next(block for block in blocks if "type='DominoFPNHead'" in block)
+def test_the_printed_pipeline_keeps_the_whole_image(root):
+    snippet = block_with(root / 'docs/domino.md', "type='DominoFPNHead'")
     found = {}
     exec(snippet, found)  # noqa: S102 (a config)
     kinds = [step['type'] for step in found['train_pipeline']]

@@ -30,7 +30,9 @@ def image_seed(key: str, corruption: str, severity: int, seed: int) -> int:
 
 @TRANSFORMS.register_module()
 class Corrupt(BaseTransform):
-    """Corrupt ``results['img']``, (H, W, 3) uint8 BGR; the label stays as it is.
+    """One of sixteen common corruptions at severity 1 to 5, seeded per image and cached on disk.
+
+    Changes ``results['img']``, (H, W, 3) uint8 BGR; the label stays as it is.
 
     Put it right after ``LoadImageFromFile``. The chance of an image comes from a hash of its file name with its last two
     folders, the corruption, the severity and the seed: order, workers and ranks do not matter. An image without a path

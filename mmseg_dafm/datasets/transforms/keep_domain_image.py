@@ -40,7 +40,7 @@ def domain_image(img: np.ndarray, size: int, to_rgb: bool = True) -> torch.Tenso
 
 @TRANSFORMS.register_module()
 class KeepDomainImage(BaseTransform):
-    """Store the whole image, small, as ``results['domain_img']`` before the pipeline crops it.
+    """Keep the whole image, small, for W before the pipeline crops it, as ``results['domain_img']``.
 
     Put it right after loading. ``PackDomainInputs`` carries the picture to ``data_sample.domain_img``; flips, crops
     and photometric distortions of the pipeline do not touch it. The image tower makes its square of the copy, see

@@ -31,7 +31,7 @@ class Bottleneck(nn.Module):
 
 @MODELS.register_module()
 class AdaptFormer(Adapter):
-    r"""Adapters parallel to the feed-forward network.
+    r"""Bottlenecks parallel to the feed-forward networks.
 
     With x' the tokens after attention and its residual connection,
 

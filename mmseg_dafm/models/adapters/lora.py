@@ -29,7 +29,7 @@ def from_plain(names: Sequence[str], state: dict, prefix: str, *_) -> None:
 
 @MODELS.register_module()
 class LoRA(Adapter):
-    r"""Low-rank update of the attention's projections, by peft.
+    r"""Low-rank updates of the attention's projections, by peft; plain names in checkpoints.
 
     .. math:: y = W x + b + \frac{\alpha}{r} B A x, \qquad B_0 = 0
 

@@ -32,7 +32,7 @@ def refinement(features: Tensor, tokens: Tensor, to_feature: nn.Module, to_delta
 
 @MODELS.register_module()
 class Rein(Adapter):
-    r"""Refine the patch tokens after every block.
+    r"""Low-rank tokens refine the patch tokens after every block.
 
     .. math:: f_i \leftarrow f_i + s\,\Delta f(f_i), \qquad T_i = A_i B_i
 

@@ -11,7 +11,7 @@ from mmseg_dafm.models.adapters.adapter import Adapter, check_positive, check_to
 
 @MODELS.register_module()
 class VPT(Adapter):
-    r"""Visual prompt tuning, deep variant.
+    r"""Visual prompt tuning, deep variant: learned prompts in every block.
 
     With the prefix x (CLS and registers), the patches E and the prompts P of block i,
 

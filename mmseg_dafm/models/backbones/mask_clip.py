@@ -64,7 +64,7 @@ class ValuePool(nn.Module):
 
 @MODELS.register_module()
 class MaskCLIPBackbone(VFMBackbone):
-    """CLIP's image ViT whose last block takes value projections for attention.
+    """CLIP's image ViT whose last block gives its value projections in place of attention.
 
     Deviations from MaskCLIP+, which Domino's Table 1 names: no pseudo labels and no text classifier; the maps, before the
     final norm and the projection to the text space, feed a head that is trained on annotations, and the tower is trained, too.

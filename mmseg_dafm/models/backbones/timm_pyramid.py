@@ -17,7 +17,7 @@ HEADS = ('fc.', 'head.', 'classifier.')
 
 @MODELS.register_module()
 class TIMMPyramid(BaseModule):
-    """Maps of the stages of a convolutional network from timm.
+    """Maps of the stages of a convolutional network from timm, value features of CLIP's ResNets; complete weights or an error.
 
     Unlike mmseg's ``TIMMBackbone`` it is built without weights; :meth:`init_weights`, which mmengine calls before training,
     reads them and refuses a file that leaves a part untouched. Its tensors have timm's names.

@@ -22,10 +22,11 @@ ALWAYS_DYNAMIC = {'vision_transformer_sam'}
 
 @MODELS.register_module()
 class VFMBackbone(TIMMBackbone):
-    """Maps of chosen blocks of a plain ViT from timm, without final norm, head and the blocks that nobody reads.
+    """DINOv2, DINOv3, EVA02, CLIP, SAM or MAE from timm: maps of chosen blocks, any crop, complete weights or an error.
 
-    Built without weights; :meth:`init_weights`, which mmengine calls before training, reads them. Testing with a
-    checkpoint of the whole segmentor therefore downloads nothing.
+    The plain ViT is built without final norm, head and the blocks after the last chosen one, and without weights;
+    :meth:`init_weights`, which mmengine calls before training, reads them. Testing with a checkpoint of the whole segmentor
+    therefore downloads nothing.
 
     Every parameter that is built takes part in every output of training, so DDP needs no ``find_unused_parameters``.
 

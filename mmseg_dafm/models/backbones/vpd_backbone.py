@@ -32,7 +32,7 @@ STRIDES = (8, 16, 32, 64)
 
 @MODELS.register_module()
 class VPDBackbone(BaseModule):
-    r"""Features and class maps of one pass through a Stable Diffusion U-Net, with class names as the prompt.
+    r"""Stable Diffusion features (strides 8 to 64) and class maps of one pass, class names as the prompt; SD-1.x and SD-2.x.
 
     .. math:: z = s E(x), \quad c' = \mathrm{fuse}(c + \gamma \mathrm{MLP}(c), W), \quad
         (h_8, h_{16}, h_{32}, h_{64}), (A_{16}, A_{32}) = \mathrm{UNet}(z, t, c'), \quad

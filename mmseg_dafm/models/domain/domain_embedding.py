@@ -19,7 +19,7 @@ SPACES = ('projected', 'pooled')
 
 @MODELS.register_module()
 class DomainEmbedding(BaseModule):
-    r"""Domain embedding of images: a similarity-weighted sum of description embeddings.
+    r"""Domain embedding W of images: a similarity-weighted sum of description embeddings, by CLIP, frozen or trained.
 
     .. math:: \alpha = \mathrm{softmax}(\cos(I, d_i) / T), \qquad W = \lambda \sum_i \alpha_i d_i
 

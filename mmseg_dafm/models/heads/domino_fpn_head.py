@@ -9,7 +9,7 @@ from mmseg_dafm.models.layers.domino_norm import conditioned
 
 @MODELS.register_module()
 class DominoFPNHead(FPNHead):
-    """Semantic FPN head in which every norm is a :class:`~mmseg_dafm.models.layers.DominoNorm`.
+    """mmseg's FPNHead in which every norm is a :class:`~mmseg_dafm.models.layers.DominoNorm`.
 
     Args:
         domain_channels: Width of the domain embedding W; None: filled in by DomainAwareEncoderDecoder.

@@ -18,7 +18,7 @@ from mmseg_dafm.models.heads.mask_classification import class_masks, hide_ignore
 
 @MODELS.register_module()
 class HFMask2FormerHead(BaseDecodeHead):
-    """Mask2Former head: deformable pixel decoder, masked-attention decoder, set loss after every layer.
+    """Mask2Former head on transformers' modules, without mmdet and compiled operators; set loss after every layer.
 
     The defaults are Rein's. The loss is transformers' ``Mask2FormerLoss``: Hungarian matching, cross-entropy over classes and
     "no object", binary cross-entropy and dice at sampled points.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 @MODELS.register_module()
 class UNetHead(BaseDecodeHead):
-    """From the coarsest map to the finest: enlarge, join the encoder's map, two 3x3 convolutions; then classify.
+    """Decoder of a U-Net over any encoder: enlarge, join the encoder's map, two 3x3 convolutions; then classify.
 
     Args:
         in_channels: Channels of the encoder's maps, finest first.

@@ -16,7 +16,7 @@ STATISTICS = ('BN', 'SyncBN', 'IN', 'GN', 'LN')
 
 @MODELS.register_module()
 class DominoNorm(nn.Module):
-    r"""Normalise features and modulate them by the domain embedding W of each image.
+    r"""Normalise features and modulate them by the domain embedding W of each image; for any head, through ``norm_cfg``.
 
     .. math:: f_{adp} = \frac{f - \mu_f}{\sigma_f} \gamma(W) + \mu(W), \quad
         \gamma(W) = w + g(h(W)), \quad \mu(W) = b + m(h(W)), \quad h(W) = \mathrm{ReLU}(\mathrm{Linear}(W))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 @MODELS.register_module()
 class ScalePyramid(BaseModule):
-    r"""Bilinear resampling of each map by a factor of its own; with maps of stride 16 the default gives strides 4, 8, 16, 32.
+    r"""Resample each map bilinearly by its own factor; the default turns stride 16 into strides 4, 8, 16, 32. No parameters.
 
     .. math:: y_i = \mathrm{resize}(x_i, s_i)
 
