@@ -9,5 +9,5 @@ _base_ = [
     '../../_base_/schedules/sgd_poly_120.py',
 ]
 # the rates that the sweep of configs/suites/street_daft.py chose
-optim_wrapper = dict(paramwise_cfg=dict(feature_lr=0.01, head_lr=0.1))
+optim_wrapper = dict(paramwise_cfg=dict(feature_lr=0.003, head_lr=0.1))
 custom_hooks = [dict(type='BNConversionHook', modules=('backbone',))]

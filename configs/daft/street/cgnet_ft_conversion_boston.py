@@ -10,5 +10,5 @@ _base_ = [
 ]
 model = dict(decode_head=dict(init_cfg=dict(_delete_=True, type='Normal', std=0.01, override=dict(name='conv_seg'))))
 # the rates that the sweep of configs/suites/street_daft.py chose
-optim_wrapper = dict(paramwise_cfg=dict(feature_lr=0.01, head_lr=0.01))
+optim_wrapper = dict(paramwise_cfg=dict(feature_lr=0.03, head_lr=0.03))
 custom_hooks = [dict(type='BNConversionHook', modules=('backbone',))]

@@ -9,4 +9,4 @@ _base_ = [
     '../../_base_/schedules/sgd_poly_120.py',
 ]
 # the rates that the sweep of configs/suites/street_daft.py chose
-optim_wrapper = dict(paramwise_cfg=dict(feature_lr=0.003, head_lr=0.3))
+optim_wrapper = dict(paramwise_cfg=dict(feature_lr=0.01, head_lr=0.1))

@@ -10,5 +10,5 @@ _base_ = [
     '../../_base_/schedules/sgd_poly_120.py',
 ]
 # the rates that the sweep of configs/suites/street_daft.py chose
-optim_wrapper = dict(paramwise_cfg=dict(feature_lr=0.0, head_lr=1.0))
+optim_wrapper = dict(paramwise_cfg=dict(feature_lr=0.0, head_lr=10.0))
 custom_hooks = [dict(type='BNModeHook', modes=dict(backbone='eval'))]

@@ -10,6 +10,6 @@ _base_ = [
 ]
 model = dict(init_cfg=dict(type='Pretrained', checkpoint='{{$CGNET_LP_BOSTON:work_dirs/cgnet_lp_boston/iter_120.pth}}'))
 # the rates that the sweep of configs/suites/street_daft.py chose
-optim_wrapper = dict(paramwise_cfg=dict(feature_lr=0.0003, head_lr=0.0003))
+optim_wrapper = dict(paramwise_cfg=dict(feature_lr=0.0001, head_lr=0.0001))
 # As in the LP-FT authors' code, the whole network is in test mode: dropout is off, too.
 custom_hooks = [dict(type='BNModeHook', modes=dict(backbone='eval', decode_head='eval'), scope='all')]
