@@ -19,7 +19,7 @@ if 'mmseg_dafm.doctor' not in sys.orig_argv:
     )
     if len(_missing) == 3:
         # nothing of OpenMMLab is there: what needs torch alone can be used all the same
-        warnings.warn(f'mmseg_dafm without mmsegmentation: only mmseg_dafm.bn can be imported; {_ADVICE}', stacklevel=2)
+        warnings.warn(f'mmseg_dafm without mmsegmentation: only mmseg_dafm.daft can be imported; {_ADVICE}', stacklevel=2)
     elif _missing:
         raise ImportError(f'mmseg_dafm needs mmsegmentation, but {", ".join(_missing)} cannot be imported: {_ADVICE}')
     else:

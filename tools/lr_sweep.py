@@ -29,14 +29,14 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 
-from mmseg_dafm.config_check import check_config
 from mmseg_dafm.core.config_file import load_config
-from mmseg_dafm.files import replacing, writable_folder
+from mmseg_dafm.core.files import replacing, writable_folder
+from mmseg_dafm.doctor.config_check import check_config
+from mmseg_dafm.experiments.sweep import plan, trial_config, trial_run
+from mmseg_dafm.experiments.sweep.report import write_report
+from mmseg_dafm.experiments.sweep.split import hold_out
 from mmseg_dafm.hooks.bn_conversion import REPORT
 from mmseg_dafm.optim import schedule_check
-from mmseg_dafm.sweep import plan, trial_config, trial_run
-from mmseg_dafm.sweep.report import write_report
-from mmseg_dafm.sweep.split import hold_out
 
 
 def parse_args() -> argparse.Namespace:

@@ -14,10 +14,10 @@ from pathlib import Path
 # A clone works without installation.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmseg_dafm.files import writable_folder
-from mmseg_dafm.named_folders import named_folders
-from mmseg_dafm.report.page import write_report
-from mmseg_dafm.suites.suite_load import load_suite
+from mmseg_dafm.core.files import writable_folder
+from mmseg_dafm.experiments.named_folders import named_folders
+from mmseg_dafm.experiments.report.page import write_report
+from mmseg_dafm.experiments.suites.suite_load import load_suite
 
 
 def main() -> None:

@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/quickstart'))
     args = parser.parse_args()
     os.environ.setdefault('HF_HUB_OFFLINE', '1')
-    from mmseg_dafm.files import writable_folder
+    from mmseg_dafm.core.files import writable_folder
 
     try:
         writable_folder(args.work_dir, '--work-dir')

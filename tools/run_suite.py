@@ -18,17 +18,17 @@ from pathlib import Path
 # A clone works without installation.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmseg_dafm.files import writable_folder
-from mmseg_dafm.report.page import write_report
-from mmseg_dafm.suites.commands import commands
-from mmseg_dafm.suites.execute import cell_state, execute
-from mmseg_dafm.suites.plan import Cell, folder_of, needs_of, plan
-from mmseg_dafm.suites.schedule import Progress, named, run_all
-from mmseg_dafm.suites.slurm import Slurm, sbatch_command, submit, submit_table
-from mmseg_dafm.suites.suite_file import Suite
-from mmseg_dafm.suites.suite_load import load_suite
-from mmseg_dafm.suites.write import write_tables
-from mmseg_dafm.tool_runs import tool_command
+from mmseg_dafm.core.files import writable_folder
+from mmseg_dafm.experiments.report.page import write_report
+from mmseg_dafm.experiments.suites.commands import commands
+from mmseg_dafm.experiments.suites.execute import cell_state, execute
+from mmseg_dafm.experiments.suites.plan import Cell, folder_of, needs_of, plan
+from mmseg_dafm.experiments.suites.schedule import Progress, named, run_all
+from mmseg_dafm.experiments.suites.slurm import Slurm, sbatch_command, submit, submit_table
+from mmseg_dafm.experiments.suites.suite_file import Suite
+from mmseg_dafm.experiments.suites.suite_load import load_suite
+from mmseg_dafm.experiments.suites.write import write_tables
+from mmseg_dafm.experiments.tool_runs import tool_command
 
 
 def parse_args() -> argparse.Namespace:

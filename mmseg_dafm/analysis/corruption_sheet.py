@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
+from mmseg_dafm.core.files import replacing
 from mmseg_dafm.datasets.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from mmseg_dafm.files import replacing
 
 
 def draw_corruptions(image: np.ndarray, path: str | os.PathLike, seed: int = 0) -> None:

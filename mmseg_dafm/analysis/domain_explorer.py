@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from mmseg_dafm.files import replacing
-from mmseg_dafm.image_files import visible
+from mmseg_dafm.core.files import replacing
+from mmseg_dafm.core.image_files import visible
 
 IMAGE_SUFFIXES = {'.png', '.jpg', '.jpeg', '.bmp', '.webp'}
 MAX_SIDE = 320

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mmseg_dafm.analysis.drift_picture import COLOURS
-from mmseg_dafm.files import replacing
+from mmseg_dafm.core.files import replacing
 
 MARKERS = 'osD^vPX*'
 

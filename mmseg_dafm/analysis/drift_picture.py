@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from mmseg_dafm.analysis.weight_change import KINDS
-from mmseg_dafm.files import replacing
+from mmseg_dafm.core.files import replacing
 
 COLOURS = ('#1f5fa8', '#b3452c', '#3d8a4f', '#8a5fb0', '#b08a1f', '#4fa8a0', '#777777', '#c45a9a')
 PANELS = {'pooled_cosine': 'cosine of pooled features', 'pixel_cosine': 'mean cosine of positions', 'l2': 'L2 of pooled features'}

@@ -11,8 +11,8 @@ import numpy as np
 
 from mmseg_dafm.analysis.drift import MEASURES
 from mmseg_dafm.analysis.weight_change import KINDS
+from mmseg_dafm.core.files import replacing
 from mmseg_dafm.evaluation.tables import show, without_nan
-from mmseg_dafm.files import replacing
 
 REFERENCES = ('before_conversion', 'after_conversion')
 

@@ -10,9 +10,9 @@ from mmengine.config import Config
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from mmseg_dafm.bn.layers import within
 from mmseg_dafm.core.checkpoint import load_weights
-from mmseg_dafm.hooks.target_batches import FEATURE_PARTS, takes_domain
+from mmseg_dafm.daft.layers import within
+from mmseg_dafm.datasets.target_batches import FEATURE_PARTS, takes_domain
 
 
 def check_layers(model: nn.Module, layers: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from mmseg_dafm.files import replacing
+from mmseg_dafm.core.files import replacing
 
 IGNORED = (0, 0, 0)
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
+from mmseg_dafm.core.files import replacing
 from mmseg_dafm.datasets.corruptions import GROUPS
 from mmseg_dafm.evaluation.robustness import LARGEST_NOISE
-from mmseg_dafm.files import replacing
 
 COLOURS = ('#1f5fa8', '#b3452c', '#3d8a4f', '#8a5fb0')
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 from mmseg.registry import DATASETS
 
+from mmseg_dafm.core.files import replacing
+from mmseg_dafm.core.run_config import for_each_dataset, pipelines
 from mmseg_dafm.datasets.corruptions import VERSION
 from mmseg_dafm.evaluation.tables import without_nan
-from mmseg_dafm.files import replacing
-from mmseg_dafm.run_config import for_each_dataset, pipelines
 
 KEYED = ('model', 'test_dataloader', 'test_evaluator', 'test_cfg')
 # These change the speed of a test and not its result.

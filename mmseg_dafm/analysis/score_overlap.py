@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmseg_dafm.fisher.combine import relative_change
-from mmseg_dafm.fisher.ranks import quantiles
-from mmseg_dafm.fisher.scores import FISHER, DomainFisher, ranking, score
-from mmseg_dafm.fisher.summary import jaccard
+from mmseg_dafm.fishertune.combine import relative_change
+from mmseg_dafm.fishertune.ranks import quantiles
+from mmseg_dafm.fishertune.scores import FISHER, DomainFisher, ranking, score
+from mmseg_dafm.fishertune.summary import jaccard
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,7 @@
-"""Batch norm conversion of DAFT, on torch alone."""
+"""Deprecated: the name that :mod:`mmseg_dafm.daft` had up to version 0.1."""
 
-from mmseg_dafm.bn.convert import convert_bn
-from mmseg_dafm.bn.equations import convert_parameters, gain_ratio, mean_shift, mix_statistics, unbiased_variance
-from mmseg_dafm.bn.estimate import Estimate, estimate_statistics
-from mmseg_dafm.bn.estimators import BatchEstimator, PooledEstimator
-from mmseg_dafm.bn.layers import Selection, is_batch_norm, select_layers
-from mmseg_dafm.bn.moments import Moments, batch_moments, merge
-from mmseg_dafm.bn.report import ConversionReport, LayerReport
+import warnings
 
-__all__ = [
-    'BatchEstimator', 'ConversionReport', 'Estimate', 'LayerReport', 'Moments', 'PooledEstimator', 'Selection', 'batch_moments',
-    'convert_bn', 'convert_parameters', 'estimate_statistics', 'gain_ratio', 'is_batch_norm', 'mean_shift', 'merge',
-    'mix_statistics', 'select_layers', 'unbiased_variance',
-]  # fmt: skip
+from mmseg_dafm.daft import *  # noqa: F403
+
+warnings.warn('mmseg_dafm.bn is now mmseg_dafm.daft: import from there.', DeprecationWarning, stacklevel=2)

@@ -10,7 +10,7 @@ from mmengine.runner import checkpoint as upstream
 from mmengine.runner import runner as upstream_runner
 
 from mmseg_dafm.core.checkpoint import CheckpointError, read_checkpoint
-from mmseg_dafm.files import replacing
+from mmseg_dafm.core.files import replacing
 
 SAVED = re.compile(r'(iter|epoch)_(\d+)\.pth')
 # mmengine's file of the checkpoint to resume from, written after that checkpoint

@@ -10,10 +10,10 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 from PIL import Image
 
+from mmseg_dafm.core.run_config import for_each_dataset
 from mmseg_dafm.datasets.checks import check_label_ids, check_listed, check_not_empty, find_unlabelled
 from mmseg_dafm.datasets.domain_tagged import DomainTagged
 from mmseg_dafm.datasets.transforms.check_labels import loads_labels
-from mmseg_dafm.run_config import for_each_dataset
 
 # Label files of a set that is not ours that are read, as our own sets do.
 CHECK_IDS = 3

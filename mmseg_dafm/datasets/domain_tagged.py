@@ -6,9 +6,9 @@ import os.path as osp
 import mmengine.fileio as fileio
 from mmengine.logging import print_log
 
+from mmseg_dafm.core.image_files import refuse_damaged, split_lines
 from mmseg_dafm.datasets.checks import check_folder, check_label_ids, check_listed, check_not_empty, find_unlabelled
 from mmseg_dafm.datasets.transforms.check_labels import CheckLabels, insert_check, loads_labels
-from mmseg_dafm.image_files import refuse_damaged, split_lines
 
 
 class DomainTagged:

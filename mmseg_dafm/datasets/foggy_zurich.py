@@ -6,9 +6,9 @@ import mmengine.fileio as fileio
 from mmseg.datasets import CityscapesDataset
 from mmseg.registry import DATASETS
 
+from mmseg_dafm.core.image_files import split_lines
 from mmseg_dafm.datasets.checks import check_split
 from mmseg_dafm.datasets.domain_tagged import DomainTagged
-from mmseg_dafm.image_files import split_lines
 
 FOGGY_ZURICH_SPLITS = ('testv1', 'testv2', 'light', 'medium')
 UNLABELLED = ('light', 'medium')

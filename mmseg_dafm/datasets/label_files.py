@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from mmseg_dafm.files import replacing
-from mmseg_dafm.image_files import decoded, is_whole_png, visible
-from mmseg_dafm.progress import track
+from mmseg_dafm.core.files import replacing
+from mmseg_dafm.core.image_files import decoded, is_whole_png, visible
+from mmseg_dafm.core.progress import track
 
 JPEG_QUALITY = 95
 JPEG_END = b'\xff\xd9'

@@ -14,9 +14,9 @@ from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS
 from torch.utils.data import Dataset
 
+from mmseg_dafm.core.image_files import refuse_damaged
 from mmseg_dafm.datasets.synthetic_variants import describe_coverage, find_variants, named_roots
 from mmseg_dafm.datasets.transforms.match_label_size import MatchLabelSize
-from mmseg_dafm.image_files import refuse_damaged
 
 # Below this share of layouts with synthetic images, a few images stand for all.
 USUAL_SHARE = 0.9

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from mmseg_dafm.core.files import replacing
+from mmseg_dafm.core.progress import track
 from mmseg_dafm.datasets.nineteen_classes import CLASSES, label_id_table
-from mmseg_dafm.files import replacing
-from mmseg_dafm.progress import track
 
 
 class Server(NamedTuple):

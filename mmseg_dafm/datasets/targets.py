@@ -6,9 +6,9 @@ from typing import NamedTuple
 from mmengine.config import Config, ConfigDict
 from mmseg.registry import DATASETS
 
-from mmseg_dafm.data_roots import data_root
+from mmseg_dafm.core.data_roots import data_root
+from mmseg_dafm.core.run_config import for_each_dataset, pipelines
 from mmseg_dafm.datasets.nineteen_classes import CLASSES
-from mmseg_dafm.run_config import for_each_dataset, pipelines
 
 HALF = (960, 540)
 

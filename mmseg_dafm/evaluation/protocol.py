@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import torch
 
 from mmseg_dafm import __version__
-from mmseg_dafm.run_config import for_each_dataset, pipelines
+from mmseg_dafm.core.run_config import for_each_dataset, pipelines
 
 UNKNOWN = 'unknown'
 

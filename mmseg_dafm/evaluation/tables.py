@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 
-from mmseg_dafm.files import replacing
+from mmseg_dafm.core.files import replacing
 
 
 def rows(summary: Mapping) -> list[tuple[str, dict]]:

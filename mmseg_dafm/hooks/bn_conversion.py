@@ -14,12 +14,12 @@ from mmengine.runner.checkpoint import get_state_dict, save_checkpoint
 from mmseg.registry import HOOKS
 from torch import nn
 
-from mmseg_dafm.analysis.bn_picture import draw_conversion
-from mmseg_dafm.bn import convert_bn
-from mmseg_dafm.bn.report import ConversionReport
-from mmseg_dafm.files import replacing
-from mmseg_dafm.hooks.target_batches import TrackedBatches, build_target_loader, model_forward
-from mmseg_dafm.rng import preserved_rng
+from mmseg_dafm.core.files import replacing
+from mmseg_dafm.core.random_state import preserved_rng
+from mmseg_dafm.daft import convert_bn
+from mmseg_dafm.daft.report import ConversionReport
+from mmseg_dafm.datasets.target_batches import TrackedBatches, build_target_loader, model_forward
+from mmseg_dafm.hooks.bn_picture import draw_conversion
 
 MARK = 'daft_bn'
 CHECKPOINT, REPORT, PICTURE = 'daft_converted.pth', 'bn_conversion.json', 'bn_conversion.png'
@@ -30,7 +30,7 @@ class BNConversionHook(Hook):
     """DAFT's batch norm conversion to the training set before training starts; for any mmengine model.
 
     One pass over the training set, in test mode and on a loader of its own, estimates the target statistics; gamma and
-    beta are rewritten so that the model computes the same function in test mode (:func:`mmseg_dafm.bn.convert_bn`). It
+    beta are rewritten so that the model computes the same function in test mode (:func:`mmseg_dafm.daft.convert_bn`). It
     runs at ``before_train``, when weights are loaded and the optimizer holds the parameters. Random number generators
     are restored, so that runs with and without the hook see the same batches. With several processes each takes its
     share of the images, and all end with the same bits.
@@ -57,7 +57,7 @@ class BNConversionHook(Hook):
         weigh: What a call of a layer counts: its ``'values'``, or 1 (``'calls'``).
 
     Raises:
-        ValueError: For what :func:`mmseg_dafm.bn.convert_bn` refuses; the model is unchanged and no time was spent.
+        ValueError: For what :func:`mmseg_dafm.daft.convert_bn` refuses; the model is unchanged and no time was spent.
         RuntimeError: If verification fails.
 
     Source: DAFT, algorithm 1.

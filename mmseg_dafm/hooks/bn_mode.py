@@ -6,7 +6,7 @@ from mmengine.model import is_model_wrapper
 from mmseg.registry import HOOKS
 from torch import nn
 
-from mmseg_dafm.bn.layers import check_parts, is_batch_norm, within
+from mmseg_dafm.daft.layers import check_parts, is_batch_norm, within
 
 SCOPES = ('bn', 'all')
 

@@ -10,7 +10,7 @@ from mmengine.runner import BaseLoop, Runner
 from mmseg.registry import HOOKS
 
 from mmseg_dafm.core.checkpoint import CheckpointError, require_fit, require_some, some, state_dict_of
-from mmseg_dafm.hooks.rewrap import unwrapped
+from mmseg_dafm.core.runner import unwrapped
 
 
 @HOOKS.register_module()

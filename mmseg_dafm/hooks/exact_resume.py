@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from mmseg_dafm.rng import seed_all
+from mmseg_dafm.core.random_state import seed_all
 
 # Streams of a run's seed, so that no two uses of randomness share one.
 SAMPLES, ITERATIONS = 1, 2

@@ -10,7 +10,7 @@ from mmseg.registry import HOOKS
 
 from mmseg_dafm.core.checkpoint import learned
 from mmseg_dafm.core.finite import is_finite
-from mmseg_dafm.hooks.rewrap import unwrapped
+from mmseg_dafm.core.runner import unwrapped
 
 
 @HOOKS.register_module()

@@ -13,19 +13,19 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmseg_dafm.core.eager import run_eagerly
-from mmseg_dafm.fisher.batch_squares import batch_squares
-from mmseg_dafm.fisher.candidates import block_paths, block_widths, narrow, parameter_count
-from mmseg_dafm.fisher.combine import damping_of
-from mmseg_dafm.fisher.estimate import ESTIMATORS, PATHS, DomainFisherEstimator, Source, Watch
-from mmseg_dafm.fisher.feature_shift import EMBEDDING, NOISES, FeatureShift, prefix_tokens
-from mmseg_dafm.fisher.fingerprint import fingerprint
-from mmseg_dafm.fisher.labels import SOURCES
-from mmseg_dafm.fisher.per_layer import LayerGradients, NotBatchable
-from mmseg_dafm.fisher.scores import DomainFisher
-from mmseg_dafm.fisher.variational import prior_widths
+from mmseg_dafm.core.progress import track
+from mmseg_dafm.fishertune.batch_squares import batch_squares
+from mmseg_dafm.fishertune.candidates import block_paths, block_widths, narrow, parameter_count
+from mmseg_dafm.fishertune.combine import damping_of
+from mmseg_dafm.fishertune.estimate import ESTIMATORS, PATHS, DomainFisherEstimator, Source, Watch
+from mmseg_dafm.fishertune.feature_shift import EMBEDDING, NOISES, FeatureShift, prefix_tokens
+from mmseg_dafm.fishertune.fingerprint import fingerprint
+from mmseg_dafm.fishertune.labels import SOURCES
+from mmseg_dafm.fishertune.per_layer import LayerGradients, NotBatchable
+from mmseg_dafm.fishertune.scores import DomainFisher
+from mmseg_dafm.fishertune.variational import prior_widths
 from mmseg_dafm.hooks.fisher_losses import SampleLosses
 from mmseg_dafm.hooks.fisher_samples import sample_source
-from mmseg_dafm.progress import track
 
 # beside ESTIMATORS: no Fisher information, see batch_squares
 BATCH = 'batch'
@@ -98,9 +98,9 @@ class Estimation:
         pilot_images: Images that the damping of ``'sgvb'`` is measured on.
         sgvb_lr: Rate of Adam of ``'sgvb'``; it moves log Lambda by at most this per step, one step a batch.
         amp: Passes in bfloat16. (In float16 small gradients would be 0: the estimation has no loss scaling.)
-        shift: Options of :class:`mmseg_dafm.fisher.feature_shift.FeatureShift`: ``positions``, ``probability``, ``factor``,
+        shift: Options of :class:`mmseg_dafm.fishertune.feature_shift.FeatureShift`: ``positions``, ``probability``, ``factor``,
             ``noise``, and ``prefix_tokens``, the number of leading tokens that are no patches, where
-            :func:`mmseg_dafm.fisher.feature_shift.prefix_tokens` does not know the backbone.
+            :func:`mmseg_dafm.fishertune.feature_shift.prefix_tokens` does not know the backbone.
         dataloader: Config of another loader than the training's.
         seed: Of everything random.
         part: (i, n): the i-th of n disjoint parts of the images, to see how far two estimations agree.

@@ -10,7 +10,7 @@ from mmengine.structures import PixelData
 from mmseg.models import EncoderDecoder
 from torch import Tensor, nn
 
-from mmseg_dafm.fisher.labels import SOURCES, draw_labels
+from mmseg_dafm.fishertune.labels import SOURCES, draw_labels
 from mmseg_dafm.models.segmentors.head_losses import head_losses_per_image
 
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from mmengine.logging import print_log
 from torch import Tensor
 
-from mmseg_dafm.analysis.sensitivity import draw_sensitivity
-from mmseg_dafm.files import replacing
-from mmseg_dafm.fisher.combine import coefficient
-from mmseg_dafm.fisher.scores import DomainFisher, ranking, score
-from mmseg_dafm.fisher.summary import jaccard, summarise, table
+from mmseg_dafm.core.files import replacing
+from mmseg_dafm.fishertune.combine import coefficient
+from mmseg_dafm.fishertune.scores import DomainFisher, ranking, score
+from mmseg_dafm.fishertune.summary import jaccard, summarise, table
+from mmseg_dafm.hooks.sensitivity import draw_sensitivity
 
 SELECTION, PICTURE = 'fisher_selection.json', 'fisher_sensitivity.png'
 

@@ -9,9 +9,9 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Dataset
 
-from mmseg_dafm.fisher.sharing import Group
-from mmseg_dafm.hooks.target_batches import whole_epoch
-from mmseg_dafm.rng import seed_all
+from mmseg_dafm.core.random_state import seed_all
+from mmseg_dafm.datasets.target_batches import whole_epoch
+from mmseg_dafm.fishertune.sharing import Group
 
 
 class SeededSamples(Dataset):
@@ -41,7 +41,7 @@ class SeededSamples(Dataset):
 def sample_source(
     source: dict | DataLoader, seed: int, part: tuple[int, int] = (0, 1), wanted: Mapping[str, int] | None = None
 ) -> Callable[[Sequence[Group]], Iterable[Sequence[Any]]]:
-    """Make the source of samples that :class:`mmseg_dafm.fisher.estimate.DomainFisherEstimator` reads.
+    """Make the source of samples that :class:`mmseg_dafm.fishertune.estimate.DomainFisherEstimator` reads.
 
     Args:
         source: A dataloader config, or a loader that was built already, whose dataset and workers are then used.

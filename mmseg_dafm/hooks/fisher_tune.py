@@ -16,16 +16,16 @@ from torch.utils.data import DataLoader
 
 from mmseg_dafm.core.eager import forget_compiled, uncompiled
 from mmseg_dafm.core.processes import any_rank, from_first_rank
-from mmseg_dafm.fisher import schedule
-from mmseg_dafm.fisher.combine import coefficient
-from mmseg_dafm.fisher.fingerprint import fingerprint
-from mmseg_dafm.fisher.score_file import check_belongs, differences, load_fisher, save_fisher, some
-from mmseg_dafm.fisher.scores import CRITERIA, FISHER, DomainFisher, data_free_score, ranking, score
+from mmseg_dafm.core.random_state import preserved_rng
+from mmseg_dafm.core.runner import rewrap, unwrapped
+from mmseg_dafm.fishertune import schedule
+from mmseg_dafm.fishertune.combine import coefficient
+from mmseg_dafm.fishertune.fingerprint import fingerprint
+from mmseg_dafm.fishertune.score_file import check_belongs, differences, load_fisher, save_fisher, some
+from mmseg_dafm.fishertune.scores import CRITERIA, FISHER, DomainFisher, data_free_score, ranking, score
 from mmseg_dafm.hooks.fisher_estimation import WHOLE, Estimation
 from mmseg_dafm.hooks.fisher_report import write_selection
-from mmseg_dafm.hooks.rewrap import rewrap, unwrapped
 from mmseg_dafm.optim.fisher_wrapper import SelectedWeights
-from mmseg_dafm.rng import preserved_rng
 
 SCORES = 'dr_fim.safetensors'
 
@@ -67,7 +67,7 @@ class FisherTuneHook(Hook):
         ValueError: For options that cannot be, or that a resumed selection was not made with, before training time is spent.
 
     Source: FisherTune, algorithm 1. Deviation: the set of a step never loses a weight; equation 16 is replaced by a rising
-    share (:func:`mmseg_dafm.fisher.schedule.keep_ratio`).
+    share (:func:`mmseg_dafm.fishertune.schedule.keep_ratio`).
     """
 
     # before hooks that keep a copy of the weights or log the state of the optimizer

@@ -11,7 +11,7 @@ from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZER
 from torch import nn
 
 from mmseg_dafm.core.eager import uncompiled
-from mmseg_dafm.fisher.candidates import KINDS, candidate_tensors, find_candidates
+from mmseg_dafm.fishertune.candidates import KINDS, candidate_tensors, find_candidates
 from mmseg_dafm.optim.fisher_wrapper import TENSORS, SelectedWeights
 from mmseg_dafm.optim.group_table import group_table
 

@@ -9,9 +9,9 @@ from mmseg.registry import OPTIM_WRAPPERS
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mmseg_dafm.fisher.candidates import Candidate, candidate_tensors, parameter_count
-from mmseg_dafm.fisher.compact import CompactParameters
-from mmseg_dafm.fisher.flat_ids import check_ranking, touched_tensors
+from mmseg_dafm.fishertune.candidates import Candidate, candidate_tensors, parameter_count
+from mmseg_dafm.fishertune.compact import CompactParameters
+from mmseg_dafm.fishertune.flat_ids import check_ranking, touched_tensors
 from mmseg_dafm.optim.own_state import split_state
 
 # Key of the optimizer's groups that own compact parameters: the names of the dense tensors behind them.
@@ -42,7 +42,7 @@ class SelectedWeights:
         optimizer: Its groups with the key ``compact_tensors`` are empty and receive the selected elements of those
             tensors; they exist from the start, because mmengine's schedulers want all groups then.
         backbone: The module whose weights may be selected. Parameters of it that are no candidates are in no group.
-        candidates: What may be selected, see :func:`~mmseg_dafm.fisher.candidates.find_candidates`.
+        candidates: What may be selected, see :func:`~mmseg_dafm.fishertune.candidates.find_candidates`.
         free_gradients: Drop each dense gradient during backward, as soon as it was read: saves a copy of the candidate
             tensors. In a single process only.
         **kwargs: The base wrapper's: ``clip_grad``, ``accumulative_counts``, for mixed precision ``dtype``, ``loss_scale``.

@@ -6,8 +6,8 @@ from mmengine.config import Config
 from mmseg.registry import DATASETS, TRANSFORMS
 from tiny_sets import LOAD, build, ids, picture, write
 
-from mmseg_dafm.config_check import check_config
 from mmseg_dafm.datasets.config_check import check_batches, check_data_sets
+from mmseg_dafm.doctor.config_check import check_config
 
 CITYSCAPES = ('leftImg8bit/train/aa/aa_{}_leftImg8bit.png', 'gtFine/train/aa/aa_{}_gtFine_labelTrainIds.png')
 PREFIX = dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train')

@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmseg_dafm import config_check, doctor, doctor_checks, doctor_data, doctor_files
-from mmseg_dafm.config_check import check_config
 from mmseg_dafm.core.config_file import load_config
-from mmseg_dafm.data_roots import root_variable
+from mmseg_dafm.core.data_roots import root_variable
+from mmseg_dafm.doctor import __main__ as doctor
+from mmseg_dafm.doctor import checks as doctor_checks
+from mmseg_dafm.doctor import config_check
+from mmseg_dafm.doctor import data as doctor_data
+from mmseg_dafm.doctor import files as doctor_files
+from mmseg_dafm.doctor.config_check import check_config
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmseg_dafm import doctor_data
+from mmseg_dafm.doctor import data as doctor_data
 
 CITYSCAPES = ('leftImg8bit/{split}/a/{name}_leftImg8bit.png', 'gtFine/{split}/a/{name}_gtFine_labelTrainIds.png')
 ACDC = ('rgb_anon/{split}/G/{name}_rgb_anon.png', 'gt/{split}/G/{name}_gt_labelTrainIds.png')

@@ -6,7 +6,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
-from tests.bn.networks import Net, randomise
+from tests.daft.networks import Net, randomise
 
 
 class Images(Dataset):

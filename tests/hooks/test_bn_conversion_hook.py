@@ -10,9 +10,9 @@ from mmengine.registry import DATASETS
 from mmengine.runner.checkpoint import load_checkpoint
 from torch.utils.data import DataLoader
 
-from mmseg_dafm.bn import convert_bn
-from mmseg_dafm.hooks.target_batches import build_target_loader
-from tests.bn.networks import norms
+from mmseg_dafm.daft import convert_bn
+from mmseg_dafm.datasets.target_batches import build_target_loader
+from tests.daft.networks import norms
 from tests.hooks.classifier import Classifier, Images, runner
 
 HOOK = dict(type='mmseg.BNConversionHook', modules=['net.backbone'])

@@ -7,7 +7,7 @@ from mmseg.models.backbones import ResNet
 from torch import nn
 
 from mmseg_dafm.hooks.bn_mode import BNModeHook, modules_by_mode
-from tests.bn.networks import norms
+from tests.daft.networks import norms
 from tests.hooks.classifier import Classifier, runner
 
 

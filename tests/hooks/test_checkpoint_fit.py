@@ -162,7 +162,7 @@ def test_a_moved_run_whose_last_file_is_half_goes_on_from_the_one_before(trained
 
 
 def test_the_doctor_compares_a_checkpoint_with_a_config(trained, tmp_path, capsys):
-    from mmseg_dafm.doctor import main
+    from mmseg_dafm.doctor.__main__ import main
 
     arguments = ['--config', str(trained / 'tiny.py'), '--checkpoint']
     assert main([*arguments, str(trained / 'work/iter_2.pth')]) == 0

@@ -6,7 +6,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
 
-from mmseg_dafm.fisher.score_file import load_fisher
+from mmseg_dafm.fishertune.score_file import load_fisher
 from mmseg_dafm.hooks import fisher_losses
 from mmseg_dafm.hooks.fisher_estimation import Estimation
 from mmseg_dafm.hooks.fisher_losses import SampleLosses

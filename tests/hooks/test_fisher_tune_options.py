@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmseg_dafm.fisher.score_file import load_fisher
+from mmseg_dafm.fishertune.score_file import load_fisher
 from tests.hooks.fisher_run import build, config, train
 
 
@@ -69,7 +69,7 @@ def test_a_path_that_does_not_apply_is_refused_before_the_warm_up(tmp_path):
 def test_checkpointing_warns_of_the_loop_and_its_cost(tmp_path, caplog):
     cfg = config(tmp_path, iterations=3)
     cfg.model.backbone.gradient_checkpointing = True
-    with caplog.at_level('WARNING', logger='mmseg_dafm.fisher.estimate'):
+    with caplog.at_level('WARNING', logger='mmseg_dafm.fishertune.estimate'):
         train(cfg)
     (record,) = [record for record in caplog.records if 'one image at a time' in record.message]
     assert record.levelname == 'WARNING'

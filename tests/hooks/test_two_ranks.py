@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from mmseg_dafm.bn import convert_bn
-from mmseg_dafm.hooks.target_batches import build_target_loader
+from mmseg_dafm.daft import convert_bn
+from mmseg_dafm.datasets.target_batches import build_target_loader
 from tests.hooks.classifier import Classifier, Images
 from tests.hooks.ranks import VARIANTS
 from tests.processes import run_ranks

@@ -9,7 +9,7 @@ from mmengine.model import ExponentialMovingAverage
 from mmengine.runner.checkpoint import load_checkpoint
 from mmseg.registry import MODELS
 
-from mmseg_dafm.fisher.candidates import parameter_count
+from mmseg_dafm.fishertune.candidates import parameter_count
 from mmseg_dafm.models.adapters import Adapter, trainable_parameters
 from tests.models.vfm_families import FAMILIES, ORIGINAL, build, patchy, published, samples, segmentor
 

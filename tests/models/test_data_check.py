@@ -6,8 +6,8 @@ import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmseg_dafm.config_check import check_config
-from mmseg_dafm.doctor_files import check_config_files
+from mmseg_dafm.doctor.config_check import check_config
+from mmseg_dafm.doctor.files import check_config_files
 from mmseg_dafm.models.domain import data_check
 from mmseg_dafm.models.domain.data_check import check_data, check_names, data_classes
 from tests.models_common import CLASSES

@@ -8,13 +8,13 @@ from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper, OptimWrapper, build_optim_wrapper
 from torch import nn
 
-from mmseg_dafm.fisher.batch_squares import batch_squares
-from mmseg_dafm.fisher.diagonal import add_squares_by_loop, new_accumulators
-from mmseg_dafm.fisher.score_file import load_fisher
+from mmseg_dafm.core.run_config import enable_amp
+from mmseg_dafm.fishertune.batch_squares import batch_squares
+from mmseg_dafm.fishertune.diagonal import add_squares_by_loop, new_accumulators
+from mmseg_dafm.fishertune.score_file import load_fisher
 from mmseg_dafm.hooks.fisher_estimation import Estimation
 from mmseg_dafm.optim import ChildTuneAmpOptimWrapper, ChildTuneOptimWrapper
 from mmseg_dafm.optim.childtune import mask_gradients
-from mmseg_dafm.run_config import enable_amp
 from tests.hooks.fisher_run import config, train
 from tests.optim.selected_weights import BATCHES, Net
 from tests.processes import ROOT, run_ranks
@@ -180,7 +180,7 @@ def test_the_amp_twin_masks_what_is_unscaled(monkeypatch):
 
 
 def test_amp_on_the_command_line_takes_the_twin(monkeypatch):
-    monkeypatch.setattr('mmseg_dafm.run_config.get_device', lambda: 'cuda')
+    monkeypatch.setattr('mmseg_dafm.core.run_config.get_device', lambda: 'cuda')
     cfg = Config(dict(optim_wrapper=dict(WRAPPER)))
     enable_amp(cfg)
     assert cfg.optim_wrapper.type == 'ChildTuneAmpOptimWrapper'

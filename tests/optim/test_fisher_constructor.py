@@ -10,7 +10,7 @@ from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel
 from torch import nn
 
-from mmseg_dafm import run_config
+from mmseg_dafm.core import run_config
 from mmseg_dafm.optim.fisher_constructor import merge_groups
 from mmseg_dafm.optim.fisher_wrapper import TENSORS
 from tests.optim.selected_weights import Net, build, some_ranking

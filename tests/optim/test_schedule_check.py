@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 
-from mmseg_dafm import doctor_files
-from mmseg_dafm.config_check import check_config
+from mmseg_dafm.doctor import files as doctor_files
+from mmseg_dafm.doctor.config_check import check_config
 from mmseg_dafm.optim.schedule_check import check_rates, check_schedule, intended_rates, simulate
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs'

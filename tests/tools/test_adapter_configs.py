@@ -7,7 +7,7 @@ import pytest
 from mmengine.config import Config
 from tiny import run_main
 
-from mmseg_dafm.config_check import check_config
+from mmseg_dafm.doctor.config_check import check_config
 from mmseg_dafm.models.adapters import config_check
 from mmseg_dafm.models.adapters.config_check import check_adapter_config
 

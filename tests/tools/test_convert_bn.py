@@ -6,7 +6,7 @@ from mmengine.config import Config
 from mmseg.registry import MODELS
 from tiny import run_main, write_tiny_run
 
-from tests.bn.networks import norms, randomise
+from tests.daft.networks import norms, randomise
 
 TOOL = 'tools/model_converters/convert_bn.py'
 HOOK = "custom_hooks = [dict(type='mmseg.BNConversionHook', modules=['backbone'], estimator='pooled', num_batches=2)]\n"

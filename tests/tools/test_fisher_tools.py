@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from mmseg_dafm.fisher.score_file import load_fisher
+from mmseg_dafm.fishertune.score_file import load_fisher
 from tests.hooks.fisher_run import config, train
 from tests.processes import ROOT
 

@@ -11,7 +11,7 @@ import warnings
 warnings.simplefilter('ignore')
 import torch
 from torch import nn
-from mmseg_dafm.bn import convert_bn
+from mmseg_dafm.daft import convert_bn
 model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
 model(torch.randn(8, 3, 5, 5))
 print(convert_bn(model, [torch.randn(8, 3, 5, 5) for _ in range(3)]).summary['layers'])
@@ -30,7 +30,7 @@ def test_conversion_needs_torch_alone(root):
 def test_the_rest_says_what_to_install(root):
     found = run(root, ['mmengine', 'mmcv', 'mmseg'], 'import mmseg_dafm')
     assert found.returncode == 0
-    assert 'only mmseg_dafm.bn can be imported; install it with' in found.stderr
+    assert 'only mmseg_dafm.daft can be imported; install it with' in found.stderr
 
 
 @pytest.mark.parametrize('name', ['mmcv', 'mmseg'])

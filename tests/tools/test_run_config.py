@@ -6,8 +6,8 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from mmseg_dafm import run_config
-from mmseg_dafm.config_check import check_config, missing_files
+from mmseg_dafm.core import run_config
+from mmseg_dafm.doctor.config_check import check_config, missing_files
 
 
 def config(**fields) -> Config:
@@ -216,7 +216,7 @@ def test_a_complete_config_has_nothing_missing(tmp_path):
     ],
 )
 def test_numbers_with_which_a_run_does_nothing_are_refused(root, options, words):
-    from mmseg_dafm.config_check import check_numbers
+    from mmseg_dafm.doctor.config_check import check_numbers
 
     cfg = Config.fromfile(root / 'configs/toy/resnet_toydrive.py')
     check_numbers(cfg)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import call, run_main, write_tiny_run
 
-from mmseg_dafm import run_config
+from mmseg_dafm.core import run_config
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTARTS = ROOT / 'configs' / 'quickstart'

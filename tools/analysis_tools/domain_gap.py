@@ -24,18 +24,18 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 
-from mmseg_dafm import run_config
 from mmseg_dafm.analysis.domain_features import collect, sample_of
 from mmseg_dafm.analysis.domain_gap import IMAGES, gap_table
 from mmseg_dafm.analysis.domain_gap_picture import draw_domains, embed
 from mmseg_dafm.analysis.drift_report import number
 from mmseg_dafm.analysis.feature_hooks import filled_model
 from mmseg_dafm.analysis.robustness_run import drop_pretrained
-from mmseg_dafm.config_check import check_config
+from mmseg_dafm.core import run_config
 from mmseg_dafm.core.checkpoint import TrustCheckpoint
 from mmseg_dafm.core.config_file import load_config
+from mmseg_dafm.core.files import replacing, writable_folder
+from mmseg_dafm.doctor.config_check import check_config
 from mmseg_dafm.evaluation.tables import without_nan
-from mmseg_dafm.files import replacing, writable_folder
 
 
 def parse_args() -> argparse.Namespace:

@@ -21,7 +21,7 @@ from torch import nn
 from mmseg_dafm.analysis import domain_explorer as explorer
 from mmseg_dafm.core.checkpoint import TrustCheckpoint, read_weights, require_fit
 from mmseg_dafm.core.config_file import load_config
-from mmseg_dafm.files import replacing, writable_folder
+from mmseg_dafm.core.files import replacing, writable_folder
 
 PREFIX = 'domain_embedding.'
 

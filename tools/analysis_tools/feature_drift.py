@@ -21,7 +21,7 @@ from mmengine.config import DictAction
 from mmseg_dafm.analysis.drift_run import measure_drift
 from mmseg_dafm.core.checkpoint import TrustCheckpoint
 from mmseg_dafm.core.config_file import load_config
-from mmseg_dafm.files import writable_folder
+from mmseg_dafm.core.files import writable_folder
 
 
 def parse_args() -> argparse.Namespace:

@@ -9,12 +9,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from mmseg_dafm.analysis.score_overlap import selected_size
-from mmseg_dafm.analysis.sensitivity import draw_sensitivity
-from mmseg_dafm.files import replacing, writable_folder
-from mmseg_dafm.fisher.combine import coef_of
-from mmseg_dafm.fisher.score_file import load_fisher
-from mmseg_dafm.fisher.scores import FISHER, ranking, score
-from mmseg_dafm.fisher.summary import jaccard, summarise, table
+from mmseg_dafm.core.files import replacing, writable_folder
+from mmseg_dafm.fishertune.combine import coef_of
+from mmseg_dafm.fishertune.score_file import load_fisher
+from mmseg_dafm.fishertune.scores import FISHER, ranking, score
+from mmseg_dafm.fishertune.summary import jaccard, summarise, table
+from mmseg_dafm.hooks.sensitivity import draw_sensitivity
 
 
 def main() -> None:

@@ -22,8 +22,8 @@ from report import cpu_name
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from mmseg_dafm.bn import convert_bn
-from mmseg_dafm.files import replacing
+from mmseg_dafm.core.files import replacing
+from mmseg_dafm.daft import convert_bn
 
 TIME_GOAL = 1.15  # conversion / forward
 NUMBERS_PER_CHANNEL = 2  # in float64, held on top of the forward pass

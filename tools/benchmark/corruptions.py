@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from measure import interleaved
 
+from mmseg_dafm.core.files import replacing
 from mmseg_dafm.datasets.corruptions import CORRUPTIONS, corrupt, select_corruptions
 from mmseg_dafm.datasets.toydrive.drawn_files import draw_path, drawn_path
-from mmseg_dafm.files import replacing
 
 
 def main() -> None:

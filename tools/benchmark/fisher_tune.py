@@ -21,7 +21,7 @@ from mmengine.registry import DefaultScope
 from report import environment, gib, number
 
 import mmseg_dafm  # noqa: F401
-from mmseg_dafm.files import replacing
+from mmseg_dafm.core.files import replacing
 
 FUSED, FOREACH, FULL = 'dense AdamW, fused', 'dense AdamW, foreach', 'full fine-tuning'
 # Limits of our step's time on a CPU and on a GPU, against each baseline; None: no goal.

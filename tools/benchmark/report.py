@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from mmseg_dafm.files import replacing
+from mmseg_dafm.core.files import replacing
 
 GOALS = {
     'step / floor': (1.10, 'at most'),

@@ -22,16 +22,16 @@ from mmengine.runner.checkpoint import get_state_dict
 from mmseg.registry import MODELS
 from torch import nn
 
-from mmseg_dafm import run_config
-from mmseg_dafm.analysis.bn_picture import draw_conversion
-from mmseg_dafm.bn.layers import within
-from mmseg_dafm.config_check import check_config
+from mmseg_dafm.core import run_config
 from mmseg_dafm.core.checkpoint import TrustCheckpoint, load_weights
 from mmseg_dafm.core.config_file import load_config
+from mmseg_dafm.core.files import replacing, writable_folder
 from mmseg_dafm.core.saving import save_checkpoint
-from mmseg_dafm.files import replacing, writable_folder
+from mmseg_dafm.daft.layers import within
+from mmseg_dafm.datasets.target_batches import build_target_loader
+from mmseg_dafm.doctor.config_check import check_config
 from mmseg_dafm.hooks.bn_conversion import MARK, BNConversionHook
-from mmseg_dafm.hooks.target_batches import build_target_loader
+from mmseg_dafm.hooks.bn_picture import draw_conversion
 
 
 def parse_args() -> argparse.Namespace:

@@ -23,11 +23,11 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from prettytable import PrettyTable
 
-from mmseg_dafm import run_config
+from mmseg_dafm.core import run_config
 from mmseg_dafm.core.checkpoint import TrustCheckpoint, check_finite, read_checkpoint, state_dict_of
 from mmseg_dafm.core.config_file import load_config
-from mmseg_dafm.files import replacing, writable_folder
-from mmseg_dafm.fisher import delta
+from mmseg_dafm.core.files import replacing, writable_folder
+from mmseg_dafm.fishertune import delta
 
 
 def parse_args() -> argparse.Namespace:

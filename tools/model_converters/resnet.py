@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 
 from mmseg_dafm.core.checkpoint import TrustCheckpoint, read_checkpoint, state_dict_of
-from mmseg_dafm.files import replacing, writable_folder
+from mmseg_dafm.core.files import replacing, writable_folder
 from mmseg_dafm.models.backbones.resnet_weights import FORMATS, convert_resnet50
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmseg_dafm.files import replacing
-from mmseg_dafm.image_files import PNG_END
+from mmseg_dafm.core.files import replacing
+from mmseg_dafm.core.image_files import PNG_END
 
 
 def cache_path(folder: str | Path, image: np.ndarray, *parts: object) -> Path:

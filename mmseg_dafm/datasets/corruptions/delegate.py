@@ -4,7 +4,7 @@ from importlib import import_module, metadata
 
 import numpy as np
 
-from mmseg_dafm.rng import preserved_rng
+from mmseg_dafm.core.random_state import preserved_rng
 
 DISTRIBUTIONS = ('imagecorruptions', 'imagecorruptions-imaug')
 

@@ -14,14 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mmseg_dafm.files import replacing
-from mmseg_dafm.models.domain.embedding_bank import (
-    EmbeddingBank,
-    embed_command,
-    hash_embeddings,
-    resolve_classes,
-    select_rows,
-)
+from mmseg_dafm.core.files import replacing
+from mmseg_dafm.models.domain.embedding_bank import EmbeddingBank, embed_command, hash_embeddings, resolve_classes, select_rows
 
 __all__ = [
     'EmbeddingBank',
