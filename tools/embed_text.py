@@ -12,8 +12,8 @@ from rich.table import Table
 from torch.nn.functional import normalize
 
 from mmseg_dafm.core.files import writable_folder
+from mmseg_dafm.models.domain.embedding_bank import DOMAIN_PROMPTS, domain_prompts
 from mmseg_dafm.models.domain.embedding_file import EmbeddingBank, resolve_classes, save_embeddings
-from mmseg_dafm.models.domain.prompts import DOMAIN_PROMPTS, domain_prompts
 from mmseg_dafm.models.domain.text_bank import DEFAULT_MODELS, DEFAULT_TEMPLATE, encode_texts
 
 

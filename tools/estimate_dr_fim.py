@@ -24,7 +24,7 @@ from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 
 from mmseg_dafm.analysis.feature_hooks import filled_model
-from mmseg_dafm.analysis.robustness_run import drop_pretrained
+from mmseg_dafm.analysis.robustness import drop_pretrained
 from mmseg_dafm.core.checkpoint import TrustCheckpoint
 from mmseg_dafm.core.config_file import load_config
 from mmseg_dafm.core.files import writable_folder
@@ -32,9 +32,8 @@ from mmseg_dafm.core.random_state import preserved_rng
 from mmseg_dafm.core.run_config import adapt_to_device
 from mmseg_dafm.doctor.config_check import check_config
 from mmseg_dafm.fishertune.candidates import candidate_tensors, find_candidates
-from mmseg_dafm.fishertune.fingerprint import fingerprint
-from mmseg_dafm.fishertune.score_file import save_fisher
-from mmseg_dafm.fishertune.scores import DomainFisher
+from mmseg_dafm.fishertune.criteria import DomainFisher
+from mmseg_dafm.fishertune.score_file import fingerprint, save_fisher
 from mmseg_dafm.hooks.fisher_estimation import Estimation
 
 

@@ -15,19 +15,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from mmseg_dafm.core.data_roots import data_root
-from mmseg_dafm.core.files import writable_folder
+from mmseg_dafm.core.files import data_root, writable_folder
 from mmseg_dafm.core.image_files import is_whole_png
-from mmseg_dafm.core.progress import track
-from mmseg_dafm.experiments.synthesis.contact_sheet import draw_sheet
-from mmseg_dafm.experiments.synthesis.control_image import PALETTES
-from mmseg_dafm.experiments.synthesis.controlnet_models import DTYPES, check_device, check_models, load_pipeline
-from mmseg_dafm.experiments.synthesis.generate import Settings, generate
+from mmseg_dafm.core.tool_output import track
+from mmseg_dafm.experiments.synthesis.generate import DTYPES, Settings, check_device, check_models, generate, load_pipeline
 from mmseg_dafm.experiments.synthesis.imported_images import check_images, import_images, match_images
-from mmseg_dafm.experiments.synthesis.layouts import CITYSCAPES_PATTERN, Layout, check_labels, find_layouts
-from mmseg_dafm.experiments.synthesis.manifest import claim
-from mmseg_dafm.experiments.synthesis.plan import plan
-from mmseg_dafm.experiments.synthesis.scene_prompts import SCENES, chosen_scenes
+from mmseg_dafm.experiments.synthesis.layouts import CITYSCAPES_PATTERN, PALETTES, Layout, check_labels, find_layouts
+from mmseg_dafm.experiments.synthesis.manifest import claim, draw_sheet
+from mmseg_dafm.experiments.synthesis.plan import SCENES, chosen_scenes, plan
 
 SHEET = 'contact_sheet.png'
 

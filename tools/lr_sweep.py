@@ -32,7 +32,9 @@ from mmengine.registry import init_default_scope
 from mmseg_dafm.core.config_file import load_config
 from mmseg_dafm.core.files import replacing, writable_folder
 from mmseg_dafm.doctor.config_check import check_config
-from mmseg_dafm.experiments.sweep import plan, trial_config, trial_run
+from mmseg_dafm.experiments.sweep import plan
+from mmseg_dafm.experiments.sweep import trials as trial_config
+from mmseg_dafm.experiments.sweep import trials as trial_run
 from mmseg_dafm.experiments.sweep.report import write_report
 from mmseg_dafm.experiments.sweep.split import hold_out
 from mmseg_dafm.hooks.bn_conversion import REPORT

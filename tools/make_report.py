@@ -15,8 +15,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmseg_dafm.core.files import writable_folder
-from mmseg_dafm.experiments.named_folders import named_folders
 from mmseg_dafm.experiments.report.page import write_report
+from mmseg_dafm.experiments.suites.results import named_folders
 from mmseg_dafm.experiments.suites.suite_load import load_suite
 
 

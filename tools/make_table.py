@@ -14,9 +14,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmseg_dafm.core.files import writable_folder
-from mmseg_dafm.experiments.named_folders import named_folders
-from mmseg_dafm.experiments.suites.by_hand import check_folders
 from mmseg_dafm.experiments.suites.plan import check_seeds
+from mmseg_dafm.experiments.suites.results import check_folders, named_folders
 from mmseg_dafm.experiments.suites.suite_load import load_suite
 from mmseg_dafm.experiments.suites.write import write_tables
 

@@ -20,10 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmseg_dafm.core.files import writable_folder
 from mmseg_dafm.experiments.report.page import write_report
-from mmseg_dafm.experiments.suites.commands import commands
-from mmseg_dafm.experiments.suites.execute import cell_state, execute
-from mmseg_dafm.experiments.suites.plan import Cell, folder_of, needs_of, plan
-from mmseg_dafm.experiments.suites.schedule import Progress, named, run_all
+from mmseg_dafm.experiments.suites.execute import Progress, cell_state, execute, named, run_all
+from mmseg_dafm.experiments.suites.plan import Cell, commands, folder_of, needs_of, plan
 from mmseg_dafm.experiments.suites.slurm import Slurm, sbatch_command, submit, submit_table
 from mmseg_dafm.experiments.suites.suite_file import Suite
 from mmseg_dafm.experiments.suites.suite_load import load_suite

@@ -24,10 +24,9 @@ from mmseg.registry import DATASETS, RUNNERS
 from mmseg_dafm.core import run_config
 from mmseg_dafm.core.checkpoint import TrustCheckpoint
 from mmseg_dafm.core.config_file import check_options, load_config
-from mmseg_dafm.core.tool_errors import one_sentence
+from mmseg_dafm.core.tool_output import one_sentence
 from mmseg_dafm.datasets.submission import SERVERS, check_images, pack
-from mmseg_dafm.datasets.target_options import apply_options, split_options
-from mmseg_dafm.datasets.targets import GROUPS, TARGETS, select_targets, select_test_split
+from mmseg_dafm.datasets.targets import GROUPS, TARGETS, apply_options, select_targets, select_test_split, split_options
 from mmseg_dafm.doctor.config_check import check_config
 
 

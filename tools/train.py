@@ -21,7 +21,7 @@ from mmseg.registry import RUNNERS
 from mmseg_dafm.core import run_config
 from mmseg_dafm.core.checkpoint import TrustCheckpoint
 from mmseg_dafm.core.config_file import load_config
-from mmseg_dafm.core.tool_errors import one_sentence
+from mmseg_dafm.core.tool_output import one_sentence
 from mmseg_dafm.doctor.config_check import check_config
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from mmseg_dafm.analysis.drift import pooled
 from mmseg_dafm.analysis.feature_hooks import layer_features
-from mmseg_dafm.core.progress import track
+from mmseg_dafm.core.tool_output import track
 
 
 def draw_images(domains: Sequence[str], per_domain: int, seed: int = 0) -> list[int]:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from mmseg_dafm.analysis.weight_change import KINDS
+from mmseg_dafm.analysis.drift import KINDS
 from mmseg_dafm.core.files import replacing
 
 COLOURS = ('#1f5fa8', '#b3452c', '#3d8a4f', '#8a5fb0', '#b08a1f', '#4fa8a0', '#777777', '#c45a9a')
@@ -66,7 +66,7 @@ def draw_changes(changes: Mapping[str, Sequence[Mapping]], path: str | os.PathLi
     the paper, where the step of the conversion itself is not counted.
 
     Args:
-        changes: method -> rows of :func:`mmseg_dafm.analysis.weight_change.weight_changes`.
+        changes: method -> rows of :func:`mmseg_dafm.analysis.drift.weight_changes`.
         path: PNG to write, whole or not at all.
         converted: Methods whose training began after a conversion; without any, only the left column is drawn.
 

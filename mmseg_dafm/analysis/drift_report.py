@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmseg_dafm.analysis.drift import MEASURES
-from mmseg_dafm.analysis.weight_change import KINDS
+from mmseg_dafm.analysis.drift import KINDS, MEASURES
 from mmseg_dafm.core.files import replacing
 from mmseg_dafm.evaluation.tables import show, without_nan
 
@@ -78,7 +77,7 @@ def write_report(
         rows: Per image.
         summary: Of :func:`summarise`.
         classes: (method, layer) -> class -> mean cosine.
-        changes: method -> rows of :func:`mmseg_dafm.analysis.weight_change.weight_changes`.
+        changes: method -> rows of :func:`mmseg_dafm.analysis.drift.weight_changes`.
         protocol: What was compared.
     """
     medians = median_changes(changes)

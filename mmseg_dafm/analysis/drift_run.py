@@ -15,15 +15,14 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from mmseg_dafm.analysis.cka import LinearCKA
-from mmseg_dafm.analysis.drift import MEASURES, class_cosine, image_drift, pooled
+from mmseg_dafm.analysis.drift import MEASURES, class_cosine, image_drift, pooled, weight_changes
 from mmseg_dafm.analysis.drift_picture import draw_changes, draw_features
 from mmseg_dafm.analysis.drift_report import summarise, write_report
 from mmseg_dafm.analysis.feature_hooks import check_layers, filled_model, layer_features, needed_keys
-from mmseg_dafm.analysis.robustness_run import drop_pretrained, limit_images
-from mmseg_dafm.analysis.weight_change import weight_changes
+from mmseg_dafm.analysis.robustness import drop_pretrained, limit_images
 from mmseg_dafm.core import run_config
 from mmseg_dafm.core.checkpoint import read_weights
-from mmseg_dafm.core.progress import track
+from mmseg_dafm.core.tool_output import track
 from mmseg_dafm.doctor.config_check import check_config
 
 CONVERTED = 'daft_converted.pth'

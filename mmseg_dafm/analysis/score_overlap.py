@@ -7,9 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmseg_dafm.fishertune.combine import relative_change
-from mmseg_dafm.fishertune.ranks import quantiles
-from mmseg_dafm.fishertune.scores import FISHER, DomainFisher, ranking, score
+from mmseg_dafm.fishertune.criteria import FISHER, DomainFisher, ranking, relative_change, score
+from mmseg_dafm.fishertune.selection import quantiles
 from mmseg_dafm.fishertune.summary import jaccard
 
 

@@ -1,5 +1,6 @@
-"""Write files that are either whole or not there."""
+"""Atomic file writes, locks on folders, and where data sets lie."""
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -46,3 +47,37 @@ def writable_folder(folder: str | os.PathLike, option: str = 'the output folder'
     except OSError as error:
         raise ValueError(f'{option} {folder} cannot be written to ({error.strerror}): name another folder.') from error
     return folder
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[int | None]:
+    """Hold a folder's lock: gives its file descriptor, None if another process holds it.
+
+    Programs that are started with the descriptor hold the lock, too. So a training that outlives a killed driver keeps the folder
+    until it ends, and nothing is left behind by a process that dies.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / '.lock', os.O_RDWR | os.O_CREAT)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+# Sets whose default folder is not data/<name>.
+DEFAULTS = {'voc': 'data/VOCdevkit/VOC2012'}
+
+
+def root_variable(name: str) -> str:
+    """Name of the environment variable that holds a set's folder: ``'foggy_zurich'`` -> ``'FOGGY_ZURICH_ROOT'``."""
+    return f'{name.upper()}_ROOT'
+
+
+def data_root(name: str) -> str:
+    """Folder of a set: its environment variable, with ``~`` expanded, else its default, as the configs have it."""
+    return os.path.expanduser(os.environ.get(root_variable(name)) or DEFAULTS.get(name, f'data/{name}'))

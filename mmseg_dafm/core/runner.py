@@ -1,7 +1,9 @@
-"""Wrap a model for distributed training anew, after another set of its parameters requires gradients."""
+"""What mmengine's running Runner knows, and its model inside and outside of wrappers."""
 
 import gc
 
+from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
 
@@ -28,3 +30,17 @@ def rewrap(runner) -> None:
     # a strategy or a compiled step would be lost with the old wrapper
     runner.model = runner.wrap_model(runner.cfg.get('model_wrapper_cfg'), inner)
     runner._maybe_compile('train_step')
+
+
+def parse_config(text: str | None) -> dict:
+    """Parse the config text that mmengine's runner puts into the message hub; {} if there is none that parses."""
+    try:
+        return Config.fromstring(text, '.py').to_dict() if text else {}
+    except Exception:
+        # A stamp is never worth the loss of the scores it belongs to, whatever mmengine raises on an odd text.
+        return {}
+
+
+def running_config() -> dict:
+    """The config of the run that this process is in; {} outside of a run, and before its runner starts."""
+    return parse_config(MessageHub.get_current_instance().get_info('cfg'))

@@ -1,11 +1,20 @@
 """Batch norm conversion of DAFT, on torch alone."""
 
 from mmseg_dafm.daft.convert import convert_bn
-from mmseg_dafm.daft.equations import convert_parameters, gain_ratio, mean_shift, mix_statistics, unbiased_variance
+from mmseg_dafm.daft.equations import (
+    BatchEstimator,
+    Moments,
+    PooledEstimator,
+    batch_moments,
+    convert_parameters,
+    gain_ratio,
+    mean_shift,
+    merge,
+    mix_statistics,
+    unbiased_variance,
+)
 from mmseg_dafm.daft.estimate import Estimate, estimate_statistics
-from mmseg_dafm.daft.estimators import BatchEstimator, PooledEstimator
 from mmseg_dafm.daft.layers import Selection, is_batch_norm, select_layers
-from mmseg_dafm.daft.moments import Moments, batch_moments, merge
 from mmseg_dafm.daft.report import ConversionReport, LayerReport
 
 __all__ = [

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from mmseg_dafm.core.eager import run_eagerly, uncompiled
 from mmseg_dafm.core.processes import add_up, largest, same_everywhere, world_size
 from mmseg_dafm.core.random_state import preserved_rng
-from mmseg_dafm.daft.equations import convert_parameters, gain_ratio, mix_statistics
+from mmseg_dafm.daft.equations import convert_parameters, gain_ratio, make_estimator, mix_statistics
 from mmseg_dafm.daft.estimate import Estimate, estimate_statistics, first_input, precision
-from mmseg_dafm.daft.estimators import make_estimator
 from mmseg_dafm.daft.layers import preserved_modes, select_layers
 from mmseg_dafm.daft.report import ConversionReport, layer_report
 

@@ -1,7 +1,79 @@
-"""Equations 3 to 5 of DAFT, on plain tensors."""
+"""Equations 3 to 6 of DAFT on plain tensors: moments of batches, target statistics, conversion, size of the change."""
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from mmseg_dafm.core.processes import add_up, world_size
+
+
+class Moments(NamedTuple):
+    """Moments of m values per channel.
+
+    Attributes:
+        count: m, a float64 scalar tensor.
+        mean: mu ``(C,)``, float64.
+        m2: sum of squared deviations from mu ``(C,)``, float64; the biased variance is ``m2 / count``.
+    """
+
+    count: Tensor
+    mean: Tensor
+    m2: Tensor
+
+
+def batch_moments(x: Tensor) -> Moments:
+    """Moments over batch and positions: equation 2 with ``m = N * H * W``.
+
+        mu = 1/m sum_i z_i,    m2 = sum_i (z_i - mu)^2
+
+    Half precision is widened to float32 first; float64 stays float64. Nothing is ever computed as E[z^2] - mu^2, which
+    loses all digits once the mean is a few thousand standard deviations.
+
+    Args:
+        x: Input of a batch norm layer, ``(N, C)`` or ``(N, C, *)``, any unit.
+
+    Returns:
+        The moments in float64, on the device of ``x``.
+
+    Source: DAFT, equation 2. ``m`` is the number of values per channel, as in torch's own running variance, not the
+    number of images: with m the images, the variance of a convolution's maps would come out 1/(N-1) too large.
+    """
+    x = x.detach()
+    x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    axes = [axis for axis in range(x.ndim) if axis != 1]
+    count = x.numel() // x.shape[1]
+    if x.device.type == 'cpu':
+        # Two passes over vectorised kernels; torch.var_mean is as accurate and about ten times slower here.
+        mean = x.mean(axes)
+        m2 = (x - mean.view(1, -1, *[1] * (x.ndim - 2))).square_().mean(axes).double() * count
+    else:
+        variance, mean = torch.var_mean(x, axes, correction=0)
+        m2 = variance.double() * count
+    return Moments(torch.tensor(count, dtype=torch.float64, device=x.device), mean.double(), m2)
+
+
+def merge(parts: list[Moments]) -> Moments:
+    """Moments of the union of disjoint groups of values, by the law of total variance.
+
+        m = sum_k m_k,   mu = sum_k m_k mu_k / m,   m2 = sum_k [m2_k + m_k (mu_k - mu)^2]
+
+    Args:
+        parts: One or more groups.
+
+    Returns:
+        Exact up to float64 rounding, whatever the order and the sizes.
+
+    Source: Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    counts = torch.stack([part.count for part in parts])
+    means = torch.stack([part.mean for part in parts])
+    count = counts.sum()
+    mean = (counts[:, None] * means).sum(0) / count
+    m2 = torch.stack([part.m2 for part in parts]).sum(0) + (counts[:, None] * (means - mean).square()).sum(0)
+    return Moments(count, mean, m2)
 
 
 def unbiased_variance(m2: Tensor, count: Tensor) -> Tensor:
@@ -71,3 +143,153 @@ def mix_statistics(source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor],
     shift adaptation", NeurIPS 2020, with a free weight.
     """
     return tuple(torch.lerp(new.double(), old.double(), source_weight) for old, new in zip(source, target, strict=True))
+
+
+class BatchEstimator:
+    """Equation 3: the mean over batches of the batch mean, and of the unbiased batch variance.
+
+        M_t = E_B[mu],    S_t = E_B[m / (m - 1) sigma^2]
+
+    This is what the running statistics of training converge to, if the batches have the size that one normalisation
+    group has in training. It leaves out the variance *between* batches: with one image per batch a fifth or more of the
+    pooled variance. A batch in which the layer sees one value per channel, such as a last batch of one image after global
+    pooling, has no variance and is left out.
+
+    Deviation: the paper's expectation, and the running statistics of training, weigh calls: a smaller last batch, or the
+    small map of a layer that is called at two scales, weighs like a full one. By default the weight here is the number of
+    values. For calls of equal size the two agree.
+
+    Args:
+        weigh: ``'values'``, or ``'calls'``.
+
+    Attributes:
+        batches: Calls that count.
+        left_out: Calls with one value per channel.
+
+    Source: DAFT, equation 3.
+    """
+
+    def __init__(self, weigh: str = 'values') -> None:
+        self.weigh = weigh
+        self.sums: list[Tensor] | None = None
+        self.batches = self.left_out = 0
+
+    def add(self, moments: Moments) -> None:
+        """Count one batch in."""
+        if moments.count < 2:
+            self.left_out += 1
+            return
+        self.batches += 1
+        variance = unbiased_variance(moments.m2, moments.count)
+        weight = moments.count.clone() if self.weigh == 'values' else torch.ones_like(moments.count)
+        new = [weight, weight * moments.mean, weight * variance]
+        if self.sums is None:
+            self.sums = new
+        else:
+            for total, value in zip(self.sums, new, strict=True):
+                total += value
+
+    def pack(self) -> Tensor:
+        """The sums as one float64 vector ``(1 + 2 C,)``; adding the vectors of several ranks joins their batches."""
+        return torch.cat([self.sums[0].view(1), self.sums[1], self.sums[2]])
+
+    def unpack(self, vector: Tensor) -> None:
+        """Take over what :meth:`pack` gave, added up over ranks."""
+        channels = (vector.numel() - 1) // 2
+        self.sums = [vector[0], *vector[1:].split(channels)]
+
+    def result(self) -> tuple[Tensor, Tensor]:
+        """(M_t, S_t), ``(C,)`` each, float64."""
+        return self.sums[1] / self.sums[0], self.sums[2] / self.sums[0]
+
+
+class PooledEstimator:
+    """Mean and unbiased variance of all values together, whatever the batches were.
+
+        M_t = 1/m sum_i z_i,    S_t = 1/(m - 1) sum_i (z_i - M_t)^2    over all batches
+
+    The limit of equation 3 for large batches, exact and independent of batch size and order; to be used where only one
+    image fits into a batch.
+
+    Deviation from equation 3: the variance between batches counts, too.
+    """
+
+    left_out = 0
+
+    def __init__(self) -> None:
+        self.moments: Moments | None = None
+        self.batches = 0
+
+    def add(self, moments: Moments) -> None:
+        """Count one batch in."""
+        self.batches += 1
+        self.moments = moments if self.moments is None else merge([self.moments, moments])
+
+    def result(self) -> tuple[Tensor, Tensor]:
+        """(M_t, S_t), ``(C,)`` each, float64.
+
+        Raises:
+            ValueError: If there was one value per channel in all.
+        """
+        if self.moments.count < 2:
+            raise ValueError('saw one value per channel in all batches together, which has no variance: use more images')
+        return self.moments.mean, unbiased_variance(self.moments.m2, self.moments.count)
+
+
+ESTIMATORS = {'batch': BatchEstimator, 'pooled': PooledEstimator}
+WEIGHTS = ('values', 'calls')
+
+
+def make_estimator(kind: str, weigh: str = 'values') -> BatchEstimator | PooledEstimator:
+    """A fresh estimator.
+
+    Raises:
+        ValueError: If one of the names is unknown, or the two do not fit.
+    """
+    if kind not in ESTIMATORS:
+        raise ValueError(f'estimator={kind!r} is unknown: use one of {sorted(ESTIMATORS)}.')
+    if weigh not in WEIGHTS:
+        raise ValueError(f'weigh={weigh!r} is unknown: use one of {WEIGHTS}.')
+    if kind == 'batch':
+        return BatchEstimator(weigh)
+    if weigh != 'values':
+        raise ValueError(f"weigh={weigh!r} needs estimator='batch': the pooled variance knows values alone.")
+    return PooledEstimator()
+
+
+def join_moments(parts: list[Moments]) -> list[Moments]:
+    """Moments of the union of all ranks' values: of the global batch, where ``parts`` are layers' moments of one batch."""
+    if world_size() == 1 or not parts:
+        return parts
+    counts = add_up([part.count for part in parts])
+    sums = add_up([part.count * part.mean for part in parts])
+    means = [total / count.clamp(min=1) for total, count in zip(sums, counts, strict=True)]
+    within = [part.m2 + part.count * (part.mean - mean).square() for part, mean in zip(parts, means, strict=True)]
+    return [Moments(*joined) for joined in zip(counts, means, add_up(within), strict=True)]
+
+
+def join_estimators(estimators: dict[str, BatchEstimator | PooledEstimator], channels: dict[str, int], device) -> None:
+    """Make the estimators of all ranks those of all batches together.
+
+    Args:
+        estimators: name -> estimator, the same names on every rank; empty where the rank saw no batch.
+        channels: name -> C.
+        device: Where the collective calls run.
+    """
+    if world_size() == 1:
+        return
+    calls = [(each.batches, each.left_out) for each in estimators.values()]
+    counts = add_up([torch.tensor(pair, dtype=torch.float64, device=device) for pair in calls])
+    for estimator, count in zip(estimators.values(), counts, strict=True):
+        estimator.batches, estimator.left_out = map(int, count)
+    zero = lambda size: torch.zeros(size, dtype=torch.float64, device=device)  # noqa: E731
+    items = list(estimators.items())
+    if all(isinstance(each, BatchEstimator) for each in estimators.values()):
+        vectors = [each.pack() if each.sums is not None else zero(1 + 2 * channels[name]) for name, each in items]
+        for (_, estimator), vector in zip(items, add_up(vectors), strict=True):
+            estimator.unpack(vector)
+        return
+    nothing = lambda name: Moments(zero(()), zero(channels[name]), zero(channels[name]))  # noqa: E731
+    parts = [each.moments if each.moments is not None else nothing(name) for name, each in items]
+    for (_, estimator), moments in zip(items, join_moments(parts), strict=True):
+        estimator.moments = moments

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from mmseg_dafm.core.eager import run_eagerly
 from mmseg_dafm.core.processes import in_step, world_size
-from mmseg_dafm.daft.estimators import join_estimators, join_moments, make_estimator
+from mmseg_dafm.daft.equations import batch_moments, join_estimators, join_moments, make_estimator
 from mmseg_dafm.daft.layers import is_sync_batch_norm, preserved_modes
-from mmseg_dafm.daft.moments import batch_moments
 
 
 class Estimate(NamedTuple):

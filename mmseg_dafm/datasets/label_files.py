@@ -21,7 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from mmseg_dafm.core.files import replacing
 from mmseg_dafm.core.image_files import decoded, is_whole_png, visible
-from mmseg_dafm.core.progress import track
+from mmseg_dafm.core.tool_output import track
 
 JPEG_QUALITY = 95
 JPEG_END = b'\xff\xd9'

@@ -1,12 +1,14 @@
-"""Mix real images with synthetic ones of the same layout at a given ratio."""
+"""Bring a synthetic image to the size of the real label that it shares."""
 
 import logging
 import os
 import os.path as osp
 from collections.abc import Mapping, Sequence
 
+import mmcv
 import numpy as np
 import torch
+from mmcv.transforms import BaseTransform
 from mmengine.dist import broadcast
 from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
@@ -16,7 +18,26 @@ from torch.utils.data import Dataset
 
 from mmseg_dafm.core.image_files import refuse_damaged
 from mmseg_dafm.datasets.synthetic_variants import describe_coverage, find_variants, named_roots
-from mmseg_dafm.datasets.transforms.match_label_size import MatchLabelSize
+
+
+class MatchLabelSize(BaseTransform):
+    """Resize a synthetic ``img`` (H', W', 3) to the height and width of ``gt_seg_map`` (H, W); real images pass unchanged.
+
+    ``RealSyntheticMix`` puts it right after the labels are loaded, before anything crops: generators often work at
+    half the camera's resolution, and the augmentation must treat real and synthetic samples alike.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Resize a synthetic image where its size differs from the label's."""
+        height, width = results['gt_seg_map'].shape[:2]
+        if results.get('synthetic') and results['img'].shape[:2] != (height, width):
+            results['img'] = mmcv.imresize(results['img'], (width, height), interpolation='bilinear')
+            results['img_shape'] = results['ori_shape'] = (height, width)
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}()'
+
 
 # Below this share of layouts with synthetic images, a few images stand for all.
 USUAL_SHARE = 0.9

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from mmseg_dafm.core.files import replacing
-from mmseg_dafm.core.progress import track
-from mmseg_dafm.datasets.nineteen_classes import CLASSES, label_id_table
+from mmseg_dafm.core.tool_output import track
+from mmseg_dafm.datasets.classes import CLASSES, label_id_table
 
 
 class Server(NamedTuple):

@@ -11,7 +11,7 @@ from mmseg.datasets import MultiImageMixDataset
 from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
-from mmseg_dafm.core.progress import track
+from mmseg_dafm.core.tool_output import track
 
 FORWARDS = ('auto', 'extract_feat', 'tensor', 'loss')
 # parts that extract_feat runs; everything else needs the heads to run, too

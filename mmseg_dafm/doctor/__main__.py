@@ -7,11 +7,10 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from mmseg_dafm.core.data_roots import data_root
+from mmseg_dafm.core.files import data_root
 from mmseg_dafm.doctor.checks import Check, environment_checks
-from mmseg_dafm.doctor.data import check_data_root
+from mmseg_dafm.doctor.data import DATA_LAYOUTS, check_data_root
 from mmseg_dafm.doctor.files import check_checkpoint, check_config_files, check_hub_cache, check_model_dir
-from mmseg_dafm.doctor.layouts import DATA_LAYOUTS
 
 WIDTH, INDENT = 80, ' ' * 9
 # paths and commands stay in one piece, so that they can be copied

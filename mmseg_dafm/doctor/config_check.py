@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config, ConfigDict
 
-from mmseg_dafm.core.component_arguments import check_arguments
+from mmseg_dafm.core.config_file import check_arguments
 from mmseg_dafm.core.run_config import for_each_dataset
 from mmseg_dafm.datasets.config_check import check_data_sets
-from mmseg_dafm.models.adapters.config_check import check_adapter_config
+from mmseg_dafm.models.adapters.adapter import check_adapter_config
 from mmseg_dafm.models.domain.data_check import check_data
 from mmseg_dafm.models.domain.embedding_file import embed_command
 from mmseg_dafm.optim.schedule_check import check_rates

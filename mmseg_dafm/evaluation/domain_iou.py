@@ -11,9 +11,8 @@ from mmseg.registry import METRICS
 from prettytable import PrettyTable
 
 from mmseg_dafm.core.finite import is_finite
-from mmseg_dafm.core.hub import parse_config
-from mmseg_dafm.evaluation.confusion import confusion_matrix
-from mmseg_dafm.evaluation.domain_scores import check_domain, flat_metrics, summarise
+from mmseg_dafm.core.runner import parse_config
+from mmseg_dafm.evaluation.domain_scores import check_domain, confusion_matrix, flat_metrics, summarise
 from mmseg_dafm.evaluation.label_maps import LabelMapFolder
 from mmseg_dafm.evaluation.protocol import describe_test
 from mmseg_dafm.evaluation.tables import number, rows, to_csv, to_json, to_markdown, write_text

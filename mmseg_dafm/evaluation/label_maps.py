@@ -9,7 +9,7 @@ from mmengine.logging import MessageHub
 from mmengine.utils import mkdir_or_exist
 from PIL import Image
 
-from mmseg_dafm.core.hub import parse_config
+from mmseg_dafm.core.runner import parse_config
 
 
 def image_folders(dataset: Mapping) -> Iterator[str]:

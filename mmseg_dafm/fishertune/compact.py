@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor, nn
 
-from mmseg_dafm.fishertune.flat_ids import tensor_numbers, tensor_starts
+from mmseg_dafm.fishertune.selection import tensor_numbers, tensor_starts
 
 # With fewer elements than this, threads cost more than they save.
 THREADED_ELEMENTS = 1 << 18

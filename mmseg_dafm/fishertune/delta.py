@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mmseg_dafm.core.files import replacing
-from mmseg_dafm.fishertune.fingerprint import fingerprint
+from mmseg_dafm.fishertune.score_file import fingerprint
 
 FORMAT = 'mmseg_dafm delta 1'
 # Integers of the same size: comparing these compares bits, so that NaN equals itself and -0 differs from 0.

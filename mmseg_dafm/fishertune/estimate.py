@@ -11,12 +11,21 @@ from torch import Tensor, nn
 
 from mmseg_dafm.core.processes import any_rank, sum_over_ranks, world_size
 from mmseg_dafm.fishertune.candidates import Candidate, narrow
-from mmseg_dafm.fishertune.combine import damping_of
-from mmseg_dafm.fishertune.diagonal import Losses, add_squares_by_loop, new_accumulators, only_requires_grad, test_mode
+from mmseg_dafm.fishertune.criteria import DomainFisher, damping_of
 from mmseg_dafm.fishertune.feature_shift import FeatureShift
-from mmseg_dafm.fishertune.per_layer import LayerGradients, NotBatchable, add_squares_by_batch, difference
-from mmseg_dafm.fishertune.scores import DomainFisher
-from mmseg_dafm.fishertune.sharing import Group, plan
+from mmseg_dafm.fishertune.squared_gradients import (
+    Group,
+    LayerGradients,
+    Losses,
+    NotBatchable,
+    add_squares_by_batch,
+    add_squares_by_loop,
+    difference,
+    new_accumulators,
+    only_requires_grad,
+    plan,
+    test_mode,
+)
 from mmseg_dafm.fishertune.variational import LogPrecision, WeightNoise, posterior_width, prior_widths
 
 ESTIMATORS = ('von', 'plain', 'sgvb')
@@ -53,7 +62,7 @@ class DomainFisherEstimator:
     Args:
         model: The whole model; its test mode and gradient flags are restored.
         tensors: The tensors theta, by name.
-        losses: Losses of samples; see :data:`mmseg_dafm.fishertune.diagonal.Losses`.
+        losses: Losses of samples; see :data:`mmseg_dafm.fishertune.squared_gradients.Losses`.
         source: Gives the samples of groups.
         shift: The perturbation.
         images: T2, number of images.

@@ -1,18 +1,19 @@
 """Fisher information on disk: safetensors with everything that is needed to rank weights again by another criterion."""
 
+import hashlib
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from mmseg_dafm.core.files import replacing
 from mmseg_dafm.fishertune.candidates import Candidate
-from mmseg_dafm.fishertune.fingerprint import fingerprint
-from mmseg_dafm.fishertune.scores import DomainFisher
+from mmseg_dafm.fishertune.criteria import DomainFisher
 
 FORMAT = 'mmseg_dafm.domain_fisher.1'
 CLEAN, SHIFTED, STRENGTHS = 'clean/', 'shifted/', 'strengths'
@@ -122,3 +123,12 @@ def _short(value: Any, length: int = 60) -> str:
 def _parts(candidates: Collection[Candidate]) -> str:
     kinds = ', '.join(sorted({candidate.kind for candidate in candidates}))
     return f'{len(candidates)} more parts ({kinds})' if candidates else 'no more'
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and bytes of tensors, in their order."""
+    digest = hashlib.sha256()
+    for name, tensor in tensors.items():
+        digest.update(f'{name} {tuple(tensor.shape)} {tensor.dtype}\n'.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mmseg_dafm.fishertune.candidates import Candidate
-from mmseg_dafm.fishertune.flat_ids import tensor_starts
+from mmseg_dafm.fishertune.selection import tensor_starts
 
 
 @dataclass(frozen=True)

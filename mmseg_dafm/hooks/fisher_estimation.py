@@ -13,19 +13,15 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmseg_dafm.core.eager import run_eagerly
-from mmseg_dafm.core.progress import track
-from mmseg_dafm.fishertune.batch_squares import batch_squares
+from mmseg_dafm.core.tool_output import track
 from mmseg_dafm.fishertune.candidates import block_paths, block_widths, narrow, parameter_count
-from mmseg_dafm.fishertune.combine import damping_of
+from mmseg_dafm.fishertune.criteria import DomainFisher, damping_of
 from mmseg_dafm.fishertune.estimate import ESTIMATORS, PATHS, DomainFisherEstimator, Source, Watch
 from mmseg_dafm.fishertune.feature_shift import EMBEDDING, NOISES, FeatureShift, prefix_tokens
-from mmseg_dafm.fishertune.fingerprint import fingerprint
-from mmseg_dafm.fishertune.labels import SOURCES
-from mmseg_dafm.fishertune.per_layer import LayerGradients, NotBatchable
-from mmseg_dafm.fishertune.scores import DomainFisher
+from mmseg_dafm.fishertune.score_file import fingerprint
+from mmseg_dafm.fishertune.squared_gradients import SOURCES, LayerGradients, NotBatchable, batch_squares
 from mmseg_dafm.fishertune.variational import prior_widths
-from mmseg_dafm.hooks.fisher_losses import SampleLosses
-from mmseg_dafm.hooks.fisher_samples import sample_source
+from mmseg_dafm.hooks.fisher_samples import SampleLosses, sample_source
 
 # beside ESTIMATORS: no Fisher information, see batch_squares
 BATCH = 'batch'

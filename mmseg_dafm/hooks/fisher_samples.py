@@ -1,17 +1,24 @@
-"""Training images for the estimation of Fisher information, the same for every number of processes and workers."""
+"""Samples and losses of single images for the estimation of Fisher information."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import torch
+from mmengine.dataset import default_collate, pseudo_collate
 from mmengine.logging import print_log
 from mmengine.runner import Runner
+from mmengine.structures import PixelData
+from mmseg.models import EncoderDecoder
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmseg_dafm.core.random_state import seed_all
 from mmseg_dafm.datasets.target_batches import whole_epoch
-from mmseg_dafm.fishertune.sharing import Group
+from mmseg_dafm.fishertune.squared_gradients import SOURCES, Group, draw_labels
+from mmseg_dafm.models.segmentors.wiring import head_losses_per_image
 
 
 class SeededSamples(Dataset):
@@ -66,3 +73,114 @@ def sample_source(
         return DataLoader(samples, batch_sampler=[ids for _, ids in groups], collate_fn=list, **workers)
 
     return read
+
+
+@contextmanager
+def _of_this_process(model: nn.Module) -> Iterator[None]:
+    """Losses that average over processes leave it inside: an image's loss has nothing to do with other processes'."""
+    joined = [module for module in model.modules() if getattr(module, 'average_over_ranks', False)]
+    for module in joined:
+        module.average_over_ranks = False
+    try:
+        yield
+    finally:
+        for module in joined:
+            module.average_over_ranks = True
+
+
+class SampleLosses:
+    """The training loss of each image of a batch, as if it were alone.
+
+    Given labels stay: :meth:`label` replaces them.
+
+    Segmentors run their backbone on the whole batch and their heads on one image at a time: losses that join the images of a
+    batch (mask classification divides by the batch's number of masks) stay those of single images, and the backbone's share,
+    nearly all of the time, is batched.
+
+    Args:
+        model: An mmengine model (unwrapped).
+        label_source: ``'gt'``: annotations (empirical Fisher); ``'sample'``: labels drawn from the model's own prediction (true
+            Fisher); ``'argmax'``: its prediction. Ignored pixels stay ignored.
+        amp: Type of mixed precision, None for float32. Squares are always taken in float32.
+
+    Raises:
+        ValueError: Unknown label source, or one that the model cannot give.
+    """
+
+    def __init__(self, model: nn.Module, label_source: str = 'gt', amp: torch.dtype | None = None) -> None:
+        if label_source not in SOURCES:
+            raise ValueError(f'label_source={label_source!r} is unknown: use one of {SOURCES}.')
+        if label_source != 'gt' and not hasattr(model, 'encode_decode'):
+            raise ValueError(f'label_source={label_source!r} needs a segmentor, got {type(model).__name__}: use "gt".')
+        self.model, self.label_source, self.amp = model, label_source, amp
+
+    def __call__(self, samples: Sequence[Any], seeds: Sequence[int]) -> Tensor:
+        """Losses (B,)."""
+        with self._passes(seeds[0]):
+            # points that a loss draws are the same for x and x'
+            found = self._per_image(self._preprocess(samples), len(samples), lambda i: torch.manual_seed(seeds[i]))
+        return torch.stack([self.model.parse_losses(losses)[0] for losses in found])
+
+    @torch.no_grad()
+    def label(self, samples: Sequence[Any], seeds: Sequence[int]) -> Sequence[Any]:
+        """The samples with the labels of ``label_source``, drawn from the model as it is now.
+
+        To be called once per sample, on clean features and unperturbed weights: x and x' then share their labels.
+
+        Args:
+            samples: Of the training set; not changed.
+            seeds: One per sample.
+
+        Raises:
+            ValueError: If the head's output is no distribution over classes.
+        """
+        if self.label_source == 'gt':
+            return samples
+        with self._passes(seeds[0]):
+            data = self._preprocess(samples)
+            predict = getattr(self.model, 'whole_logits', self.model.encode_decode)
+            logits = predict(data['inputs'], [sample.metainfo for sample in data['data_samples']]).float()
+        if logits.shape[1] == 1:
+            raise ValueError(f'label_source={self.label_source!r} is not defined for a head with out_channels=1: use "gt".')
+        scores = logits if getattr(self.model.decode_head, 'predicts_scores', False) else logits.softmax(1)
+        labels = scores.argmax(1) if self.label_source == 'argmax' else draw_labels(scores, seeds)
+        ignore = getattr(self.model.decode_head, 'ignore_index', 255)
+        found = []
+        for sample, drawn in zip(samples, labels, strict=True):
+            given = sample['data_samples'].gt_sem_seg.data
+            # the preprocessor pads at the bottom and on the right
+            drawn = drawn[None, : given.shape[-2], : given.shape[-1]].to(given)
+            annotated = sample['data_samples'].clone()
+            annotated.gt_sem_seg = PixelData(data=torch.where(given == ignore, given, drawn))
+            found.append({**sample, 'data_samples': annotated})
+        return found
+
+    def _preprocess(self, samples: Sequence[Any]) -> Any:
+        # mmengine's own examples give tuples of tensors, mmseg and its kin dicts
+        collate = pseudo_collate if isinstance(samples[0], dict) else default_collate
+        return self.model.data_preprocessor(collate(list(samples)), True)
+
+    @contextmanager
+    def _passes(self, seed: int) -> Iterator[None]:
+        """The precision of passes, and a random state for backbones that draw in test mode: the same for x and x'."""
+        torch.manual_seed(seed)
+        device = next(self.model.parameters()).device
+        with _of_this_process(self.model), torch.autocast(device.type, dtype=self.amp, enabled=self.amp is not None):
+            yield
+
+    def _per_image(self, data: Any, count: int, before: Callable[[int], None]) -> list[dict]:
+        """Dictionaries of losses."""
+        model = self.model
+        if isinstance(data, dict) and hasattr(model, 'loss_per_image'):
+            return model.loss_per_image(data['inputs'], data['data_samples'], before)
+        if isinstance(data, dict) and isinstance(model, EncoderDecoder) and type(model).loss is EncoderDecoder.loss:
+            return head_losses_per_image(model, model.extract_feat(data['inputs']), data['data_samples'], before)
+        # a model with a way of its own of joining its parts runs on one image at a time
+        found = []
+        for i in range(count):
+            before(i)
+            if isinstance(data, dict):
+                found.append(model(**{key: part[i : i + 1] for key, part in data.items()}, mode='loss'))
+            else:
+                found.append(model(*(part[i : i + 1] for part in data), mode='loss'))
+        return found

@@ -19,10 +19,8 @@ from mmseg_dafm.core.processes import any_rank, from_first_rank
 from mmseg_dafm.core.random_state import preserved_rng
 from mmseg_dafm.core.runner import rewrap, unwrapped
 from mmseg_dafm.fishertune import schedule
-from mmseg_dafm.fishertune.combine import coefficient
-from mmseg_dafm.fishertune.fingerprint import fingerprint
-from mmseg_dafm.fishertune.score_file import check_belongs, differences, load_fisher, save_fisher, some
-from mmseg_dafm.fishertune.scores import CRITERIA, FISHER, DomainFisher, data_free_score, ranking, score
+from mmseg_dafm.fishertune.criteria import CRITERIA, FISHER, DomainFisher, coefficient, data_free_score, ranking, score
+from mmseg_dafm.fishertune.score_file import check_belongs, differences, fingerprint, load_fisher, save_fisher, some
 from mmseg_dafm.hooks.fisher_estimation import WHOLE, Estimation
 from mmseg_dafm.hooks.fisher_report import write_selection
 from mmseg_dafm.optim.fisher_wrapper import SelectedWeights

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mmseg_dafm.core.processes import from_first_rank
-from mmseg_dafm.optim.own_state import split_state
+from mmseg_dafm.optim.fisher_wrapper import split_state
 
 # key of the wrapper's own part of its state
 STATE = 'child_tune'

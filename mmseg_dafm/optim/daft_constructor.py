@@ -10,8 +10,7 @@ from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
 from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 from torch import nn
 
-from mmseg_dafm.optim.group_table import group_table
-from mmseg_dafm.optim.named_rates import NamedRates
+from mmseg_dafm.optim.named_rates import NamedRates, group_table
 
 FEATURES, HEAD = 'features', 'head'
 NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)

@@ -13,7 +13,7 @@ from torch import nn
 from mmseg_dafm.core.eager import uncompiled
 from mmseg_dafm.fishertune.candidates import KINDS, candidate_tensors, find_candidates
 from mmseg_dafm.optim.fisher_wrapper import TENSORS, SelectedWeights
-from mmseg_dafm.optim.group_table import group_table
+from mmseg_dafm.optim.named_rates import group_table
 
 OPTIONS = ('module', 'kinds', 'include_bias', 'extra_rules', 'groups')
 # What mmengine leaves in a group beside the settings that it computed from them.

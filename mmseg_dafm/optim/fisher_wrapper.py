@@ -1,4 +1,4 @@
-"""FisherTuneOptimWrapper: a torch optimizer on exactly the selected weights, by gather, step and scatter."""
+"""The part of an optimizer wrapper's state that mmengine's wrappers do not have."""
 
 import operator
 
@@ -11,8 +11,31 @@ from torch.optim import Optimizer
 
 from mmseg_dafm.fishertune.candidates import Candidate, candidate_tensors, parameter_count
 from mmseg_dafm.fishertune.compact import CompactParameters
-from mmseg_dafm.fishertune.flat_ids import check_ranking, touched_tensors
-from mmseg_dafm.optim.own_state import split_state
+from mmseg_dafm.fishertune.selection import check_ranking, touched_tensors
+
+
+def split_state(state_dict: dict, key: str, name: str) -> tuple[dict, dict]:
+    """Part a wrapper's own state from that of mmengine's base wrapper.
+
+    Args:
+        state_dict: Of a checkpoint; not changed.
+        key: Under which the wrapper keeps its own state.
+        name: Of the wrapper's class, for the message.
+
+    Returns:
+        The rest and the own state.
+
+    Raises:
+        ValueError: If the state was written by another wrapper.
+    """
+    rest = dict(state_dict)
+    own = rest.pop(key, None)
+    if own is None:
+        raise ValueError(
+            f"the checkpoint's optimizer state was not written by {name}: load its weights with load_from, without --resume."
+        )
+    return rest, own
+
 
 # Key of the optimizer's groups that own compact parameters: the names of the dense tensors behind them.
 TENSORS = 'compact_tensors'

@@ -1,7 +1,8 @@
-"""NamedRates: what DAFT's constructor adds to an optimizer wrapper."""
+"""Learning rates of named groups: logged by name, printed as a table."""
 
 from mmengine.config import Config
 from mmengine.logging import MessageHub
+from prettytable import PrettyTable
 
 from mmseg_dafm.optim.schedule_check import REMEDY, TOLERANCE, check_rates, uses_daft
 
@@ -63,3 +64,21 @@ class NamedRates:
         # schedulers note it when they are built, after auto_scale_lr; OneCycleLR notes its own, lower start
         noted = [group.get('initial_lr', 0.0) for group in self.optimizer.param_groups]
         return [max(pair) for pair in zip(self._given, noted, strict=True)]
+
+
+def group_table(groups: list[dict]) -> str:
+    """The groups as a text table: name, tensors, parameters, learning rate, weight decay.
+
+    Args:
+        groups: ``dict(name, params, lr, weight_decay)`` each.
+
+    Returns:
+        One row per group, in the order given.
+    """
+    table = PrettyTable(['group', 'tensors', 'parameters', 'lr', 'weight decay'])
+    table.align = 'r'
+    table.align['group'] = 'l'
+    for group in groups:
+        count = sum(parameter.numel() for parameter in group['params'])
+        table.add_row([group['name'], len(group['params']), f'{count:,}', f'{group["lr"]:.3g}', f'{group["weight_decay"]:.3g}'])
+    return table.get_string()

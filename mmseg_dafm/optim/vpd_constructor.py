@@ -8,7 +8,7 @@ from mmengine.optim import OptimWrapper
 from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 from torch import nn
 
-from mmseg_dafm.optim.group_table import group_table
+from mmseg_dafm.optim.named_rates import group_table
 
 # first match wins
 ROLES = (

@@ -10,11 +10,19 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mmseg_dafm.analysis.cka import LinearCKA
-from mmseg_dafm.analysis.drift import MEASURES, class_cosine, cosine, image_drift, pooled
+from mmseg_dafm.analysis.drift import (
+    MEASURES,
+    class_cosine,
+    cosine,
+    image_drift,
+    pooled,
+    relative_change,
+    tensor_kind,
+    weight_changes,
+)
 from mmseg_dafm.analysis.drift_picture import draw_changes, draw_features
 from mmseg_dafm.analysis.drift_report import median_changes, number, summarise, to_csv
 from mmseg_dafm.analysis.feature_hooks import captured, check_layers, layer_features
-from mmseg_dafm.analysis.weight_change import relative_change, tensor_kind, weight_changes
 
 
 def test_measures_of_images_are_numpys():

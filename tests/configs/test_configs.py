@@ -14,8 +14,8 @@ from mmseg.registry import METRICS, MODELS
 
 from mmseg_dafm.core.run_config import pipelines
 from mmseg_dafm.models.backbones.vpd_backbone import VPDBackbone
+from mmseg_dafm.models.domain.embedding_bank import DOMAIN_PROMPTS
 from mmseg_dafm.models.domain.embedding_file import build_bank, hash_embeddings, resolve_classes, save_embeddings
-from mmseg_dafm.models.domain.prompts import DOMAIN_PROMPTS
 from mmseg_dafm.optim.vpd_constructor import parameter_groups, role_of
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs'

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 
 from mmseg_dafm.fishertune.candidates import block_paths, find_candidates, parameter_count
-from mmseg_dafm.fishertune.scores import CRITERIA
+from mmseg_dafm.fishertune.criteria import CRITERIA
 from mmseg_dafm.optim.fisher_wrapper import SelectedWeights
 from tests.configs.test_configs import build
 

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmseg_dafm.core.component_arguments import arguments, check_arguments
-from mmseg_dafm.core.config_file import load_config, stored_config
-from mmseg_dafm.core.data_roots import data_root
+from mmseg_dafm.core.config_file import arguments, check_arguments, load_config, stored_config
+from mmseg_dafm.core.files import data_root
 
 ROOT = Path(__file__).resolve().parents[2]
 GTAV = ROOT / 'configs/_base_/datasets/gtav_to_cbm_512x512.py'

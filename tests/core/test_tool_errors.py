@@ -13,8 +13,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmseg_dafm.core.files import writable_folder
-from mmseg_dafm.core.tool_errors import one_sentence
-from mmseg_dafm.datasets.gtav import GTAVDataset
+from mmseg_dafm.core.tool_output import one_sentence
+from mmseg_dafm.datasets.driving import GTAVDataset
 
 LOAD = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
 

@@ -15,7 +15,7 @@ from tiny_sets import (
     write_pairs,
 )
 
-from mmseg_dafm.datasets.nineteen_classes import gtav_table, label_id_table
+from mmseg_dafm.datasets.classes import gtav_table, label_id_table
 
 IMAGES_ONLY = [dict(type='LoadImageFromFile'), dict(type='PackDomainInputs')]
 NIGHT = {

@@ -11,8 +11,9 @@ import pytest
 from mmengine.config import Config
 from mmseg.registry import DATASETS, TRANSFORMS
 
-from mmseg_dafm.datasets.corruptions import CORRUPTIONS, GROUPS, SEVERITIES, corrupt, delegate, select_corruptions
-from mmseg_dafm.datasets.toydrive.drawn_files import draw_path, drawn_path
+from mmseg_dafm.datasets.corruptions import CORRUPTIONS, GROUPS, SEVERITIES, corrupt, select_corruptions
+from mmseg_dafm.datasets.toydrive.dataset import draw_path, drawn_path
+from mmseg_dafm.datasets.transforms import corrupt as delegate
 from mmseg_dafm.datasets.transforms import corrupt as module
 from mmseg_dafm.datasets.transforms.corrupt import Corrupt, image_key, image_seed
 

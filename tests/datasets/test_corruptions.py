@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from mmseg_dafm.datasets.corruptions import CORRUPTIONS, GROUPS, SEVERITIES, corrupt, group_of
-from mmseg_dafm.datasets.corruptions.blur import GLASS, PASSES, shuffled
-from mmseg_dafm.datasets.corruptions.kernels import along_line, disk_kernel, line_kernel
-from mmseg_dafm.datasets.corruptions.plasma import plasma
-from mmseg_dafm.datasets.toydrive.drawn_files import draw_path, drawn_path
+from mmseg_dafm.datasets.corruptions.camera import GLASS, PASSES, along_line, disk_kernel, line_kernel, shuffled
+from mmseg_dafm.datasets.corruptions.weather import plasma
+from mmseg_dafm.datasets.toydrive.dataset import draw_path, drawn_path
 
 PATH = drawn_path(1, (96, 144), 'clear', 3)
 
@@ -174,7 +173,7 @@ def test_glass_moves_pixels_by_swaps_to_near_places(_, reach, rounds):
 
 
 def test_one_pass_of_swaps_is_its_own_inverse(monkeypatch):
-    monkeypatch.setattr('mmseg_dafm.datasets.corruptions.blur.PASSES', 1)
+    monkeypatch.setattr('mmseg_dafm.datasets.corruptions.camera.PASSES', 1)
     for seed in range(40):
         order = shuffled((17, 23), 3, 1, rng(seed)).ravel()
         assert np.array_equal(order[order], np.arange(17 * 23))

@@ -47,7 +47,7 @@ def test_the_copy_is_its_own_memory():
 
 def test_a_crop_in_front_of_it_is_named_once(monkeypatch):
     messages = []
-    monkeypatch.setattr('mmseg_dafm.datasets.transforms.keep_domain_image.print_log', lambda text, *_: messages.append(text))
+    monkeypatch.setattr('mmseg_dafm.datasets.transforms.domain_inputs.print_log', lambda text, *_: messages.append(text))
     monkeypatch.setattr(KeepDomainImage, 'warned', False)
     keep = dict(type='KeepDomainImage', size=16)
     for whole in (

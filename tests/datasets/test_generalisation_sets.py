@@ -10,8 +10,8 @@ from mmseg.registry import DATASETS, TRANSFORMS
 from PIL import Image
 from tiny_sets import LOAD, build, ids, picture, write
 
+from mmseg_dafm.datasets.classes import gtav_table, mapillary_table
 from mmseg_dafm.datasets.label_files import LabelJob, convert
-from mmseg_dafm.datasets.nineteen_classes import gtav_table, mapillary_table
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from mmengine.config import Config
 from mmseg.registry import DATASETS
 
-from mmseg_dafm.datasets.labelmefacade import LabelMeFacadeDataset, album_of
-from mmseg_dafm.datasets.street_classes import SOURCE_NUM_IDS, SOURCE_TO_STREET, STREET_CLASSES
+from mmseg_dafm.datasets.classes import SOURCE_NUM_IDS, SOURCE_TO_STREET, STREET_CLASSES
+from mmseg_dafm.datasets.street_photos import LabelMeFacadeDataset, album_of
 
 LOAD = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackDomainInputs')]
 PHOTOS = ('boston/walk__a', 'boston/walk__b', 'boston/walk_long__a', 'boston/drive__c', 'misc/paris__a')

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from mmseg.datasets import CityscapesDataset, MapillaryDataset_v1
 
-from mmseg_dafm.datasets.nineteen_classes import (
+from mmseg_dafm.datasets.classes import (
     CLASSES,
     MAPILLARY_MAPPINGS,
     SYNTHIA_ABSENT,

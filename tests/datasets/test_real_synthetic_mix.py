@@ -18,8 +18,7 @@ from torch.utils.data import DataLoader
 from mmseg_dafm.datasets import EpochIndexSampler, epoch_index_sampler, real_synthetic_mix, synthetic_variants
 from mmseg_dafm.datasets.synthetic_variants import find_variants, named_roots
 from mmseg_dafm.experiments.suites import run_config as suite_config
-from mmseg_dafm.experiments.suites.commands import config_options
-from mmseg_dafm.experiments.suites.plan import Cell
+from mmseg_dafm.experiments.suites.plan import Cell, config_options
 from mmseg_dafm.experiments.suites.suite_load import load_suite
 
 LOAD = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackDomainInputs')]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mmseg.registry import DATASETS
 
-from mmseg_dafm.datasets.street_classes import SOURCE_NUM_IDS, SOURCE_TO_STREET, STREET_CLASSES, street_label_map
+from mmseg_dafm.datasets.classes import SOURCE_NUM_IDS, SOURCE_TO_STREET, STREET_CLASSES, street_label_map
 
 LOAD = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackDomainInputs')]
 

@@ -14,7 +14,7 @@ from PIL import Image
 from tiny_sets import picture, write
 
 from mmseg_dafm.datasets import submission
-from mmseg_dafm.datasets.nineteen_classes import CITYSCAPES_IDS
+from mmseg_dafm.datasets.classes import CITYSCAPES_IDS
 from mmseg_dafm.datasets.submission import SERVERS, check_images, pack
 from mmseg_dafm.datasets.targets import TEST_SPLITS
 

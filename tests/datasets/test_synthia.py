@@ -10,8 +10,8 @@ from mmengine.config import Config
 from mmseg.registry import DATASETS
 from tiny_sets import SYNTHIA, build, picture, write, write_pairs
 
+from mmseg_dafm.datasets.classes import synthia_table
 from mmseg_dafm.datasets.label_files import read_first_channel
-from mmseg_dafm.datasets.nineteen_classes import synthia_table
 
 # the PNG standard's colour types
 GREY_ALPHA, RGB = 4, 2

@@ -3,8 +3,7 @@
 import pytest
 from mmengine.config import Config
 
-from mmseg_dafm.datasets.target_options import apply_options, split_options
-from mmseg_dafm.datasets.targets import select_targets, select_test_split
+from mmseg_dafm.datasets.targets import apply_options, select_targets, select_test_split, split_options
 
 
 @pytest.fixture

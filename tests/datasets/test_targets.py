@@ -7,7 +7,7 @@ from mmengine.config import Config, ConfigDict
 from mmseg.registry import DATASETS
 from tiny_sets import DARK_ZURICH, FOGGY_DRIVING, NIGHTTIME_DRIVING, SYNTHIA, write_foggy_zurich, write_pairs
 
-from mmseg_dafm.core.data_roots import data_root, root_variable
+from mmseg_dafm.core.files import data_root, root_variable
 from mmseg_dafm.datasets.targets import (
     GROUPS,
     TARGETS,
@@ -18,7 +18,7 @@ from mmseg_dafm.datasets.targets import (
     select_test_split,
     without,
 )
-from mmseg_dafm.doctor.layouts import DATA_LAYOUTS
+from mmseg_dafm.doctor.data import DATA_LAYOUTS
 from mmseg_dafm.evaluation.protocol import describe_test
 
 SIXTEENTH = dict(height=67, width=120)

@@ -10,11 +10,11 @@ from mmengine.dataset import pseudo_collate
 from mmseg.registry import DATASETS
 from torch.utils.data import DataLoader
 
-from mmseg_dafm.datasets.street_classes import BUILDING, CAR, PAVEMENT, ROAD, SKY, VEGETATION
+from mmseg_dafm.datasets.classes import BUILDING, CAR, PAVEMENT, ROAD, SKY, VEGETATION
 from mmseg_dafm.datasets.toydrive import CONDITIONS, apply_condition, draw_scene
-from mmseg_dafm.datasets.toydrive.canvas import Camera
-from mmseg_dafm.datasets.toydrive.conditions import haze
-from mmseg_dafm.datasets.toydrive.drawn_files import draw_path
+from mmseg_dafm.datasets.toydrive.dataset import draw_path
+from mmseg_dafm.datasets.toydrive.drawing import Camera
+from mmseg_dafm.datasets.toydrive.scene import haze
 
 LOAD = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackDomainInputs')]
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mmseg_dafm.core.config_file import load_config
-from mmseg_dafm.core.data_roots import root_variable
+from mmseg_dafm.core.files import root_variable
 from mmseg_dafm.doctor import __main__ as doctor
 from mmseg_dafm.doctor import checks as doctor_checks
 from mmseg_dafm.doctor import config_check

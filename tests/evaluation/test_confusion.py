@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmseg.evaluation import IoUMetric
 
-from mmseg_dafm.evaluation.confusion import confusion_matrix, scores
+from mmseg_dafm.evaluation.domain_scores import confusion_matrix, scores
 
 
 def random_maps(seed, classes=5, shape=(1, 12, 17), ignored=0.2):

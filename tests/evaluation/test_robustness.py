@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from mmseg_dafm.analysis.robustness_picture import draw_robustness
+from mmseg_dafm.analysis.robustness import draw_robustness
 from mmseg_dafm.datasets.corruptions import CORRUPTIONS, GROUPS, SEVERITIES
 from mmseg_dafm.evaluation import robustness
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mmseg_dafm import __version__
-from mmseg_dafm.core.hub import parse_config
+from mmseg_dafm.core.runner import parse_config
 from mmseg_dafm.evaluation.domain_scores import flat_metrics, summarise
 from mmseg_dafm.evaluation.protocol import describe_test
 from mmseg_dafm.evaluation.tables import to_csv, to_json, to_markdown, write_text

@@ -2,9 +2,13 @@
 
 import torch
 
-from mmseg_dafm.fishertune.diagonal import add_squares_by_loop, new_accumulators
-from mmseg_dafm.fishertune.labels import draw_labels
-from mmseg_dafm.fishertune.per_layer import LayerGradients, add_squares_by_batch
+from mmseg_dafm.fishertune.squared_gradients import (
+    LayerGradients,
+    add_squares_by_batch,
+    add_squares_by_loop,
+    draw_labels,
+    new_accumulators,
+)
 
 CLASSES, WIDTH = 4, 5
 

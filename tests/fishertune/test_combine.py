@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from mmseg_dafm.fishertune import combine
+from mmseg_dafm.fishertune import criteria as combine
 from mmseg_dafm.fishertune.candidates import Candidate
-from mmseg_dafm.fishertune.scores import CRITERIA, DomainFisher, data_free_score, ranking, score
+from mmseg_dafm.fishertune.criteria import CRITERIA, DomainFisher, data_free_score, ranking, score
 
 GENERATOR = torch.Generator().manual_seed(0)
 SHAPES = {'a': (6, 5), 'b': (40, 50)}

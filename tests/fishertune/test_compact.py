@@ -9,7 +9,7 @@ from torch import nn
 from mmseg_dafm.fishertune import compact
 from mmseg_dafm.fishertune.candidates import Candidate
 from mmseg_dafm.fishertune.compact import CompactParameters
-from mmseg_dafm.fishertune.flat_ids import check_ranking, tensor_numbers, tensor_starts, touched_tensors
+from mmseg_dafm.fishertune.selection import check_ranking, tensor_numbers, tensor_starts, touched_tensors
 
 SHAPES = {'a': (5, 7), 'b': (11,), 'c': (1, 1), 'd': (4, 3, 2)}
 TOTAL = 35 + 11 + 1 + 24

@@ -7,9 +7,9 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from mmseg_dafm.fishertune.candidates import block_paths, candidate_tensors, find_candidates
+from mmseg_dafm.fishertune.criteria import score
 from mmseg_dafm.fishertune.estimate import DomainFisherEstimator
 from mmseg_dafm.fishertune.feature_shift import FeatureShift
-from mmseg_dafm.fishertune.scores import score
 from mmseg_dafm.fishertune.variational import WeightNoise, prior_widths
 from tests.fishertune.vit import Segmenter, losses_of, samples
 

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from mmseg_dafm.fishertune.feature_shift import FeatureShift, default_positions
-from mmseg_dafm.fishertune.perturb import StatisticsBank, channel_statistics, perturb
+from mmseg_dafm.fishertune.feature_shift import FeatureShift, StatisticsBank, channel_statistics, default_positions, perturb
 from tests.fishertune.vit import Segmenter, samples
 
 PATHS = ['blocks.0', 'blocks.1', 'blocks.2']

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmseg_dafm.fishertune.ranks import largest, order_keys, quantiles
+from mmseg_dafm.fishertune.selection import largest, order_keys, quantiles
 
 
 def by_sorting(parts, count):

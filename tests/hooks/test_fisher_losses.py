@@ -7,10 +7,9 @@ from mmengine.runner import Runner
 from mmengine.structures import PixelData
 
 from mmseg_dafm.fishertune.score_file import load_fisher
-from mmseg_dafm.hooks import fisher_losses
+from mmseg_dafm.hooks import fisher_samples as fisher_losses
 from mmseg_dafm.hooks.fisher_estimation import Estimation
-from mmseg_dafm.hooks.fisher_losses import SampleLosses
-from mmseg_dafm.hooks.fisher_samples import sample_source
+from mmseg_dafm.hooks.fisher_samples import SampleLosses, sample_source
 from tests.hooks.fisher_run import build, config, mask2former, train
 from tests.runs.common import tiny_config
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
+from mmseg_dafm.fishertune.criteria import ranking, score
 from mmseg_dafm.fishertune.score_file import load_fisher
-from mmseg_dafm.fishertune.scores import ranking, score
 from mmseg_dafm.hooks import fisher_tune
 from mmseg_dafm.hooks.fisher_estimation import Estimation
 from tests.hooks.fisher_run import ITERATIONS, WARMUP, build, config, mask2former, mask2former_hook, train

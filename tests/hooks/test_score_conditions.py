@@ -7,8 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmseg_dafm.fishertune.fingerprint import fingerprint
-from mmseg_dafm.fishertune.score_file import differences, load_fisher, save_fisher
+from mmseg_dafm.fishertune.score_file import differences, fingerprint, load_fisher, save_fisher
 from mmseg_dafm.hooks import fisher_tune
 from mmseg_dafm.hooks.fisher_estimation import Estimation
 from tests.hooks.fisher_run import build, config, train

@@ -8,7 +8,7 @@ import torch
 from mmengine.runner.checkpoint import load_checkpoint
 from mmseg.registry import MODELS
 
-from mmseg_dafm.models.adapters.checkpoint import check_adapter_state
+from mmseg_dafm.models.adapters.adapter import check_adapter_state
 from tests.models.vfm_families import build, segmentor
 from tests.processes import run_ranks
 from tests.runs.common import SIZE, run, tiny_config

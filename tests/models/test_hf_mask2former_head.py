@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from mmseg.registry import MODELS
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
 
-from mmseg_dafm.models.heads.mask_classification import class_masks, hide_ignored, semantic_scores
+from mmseg_dafm.models.heads.hf_mask2former_head import class_masks, hide_ignored, semantic_scores
 from tests.models.test_mask_classification import blocks
 from tests.models.vfm_families import head, patchy, samples, segmentor
 from tests.processes import run_ranks

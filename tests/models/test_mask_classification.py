@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from mmseg_dafm.models.heads.mask_classification import class_masks, hide_ignored
+from mmseg_dafm.models.heads.hf_mask2former_head import class_masks, hide_ignored
 
 SIZE = (64, 96)
 

@@ -14,9 +14,9 @@ from PIL import Image
 from mmseg_dafm.analysis.domain_explorer import compute_alphas
 from mmseg_dafm.datasets.transforms import domain_image
 from mmseg_dafm.models.domain.domain_embedding import DomainEmbedding
+from mmseg_dafm.models.domain.image_encoder import domain_images, to_unit_rgb
 from mmseg_dafm.models.segmentors import DomainAwareEncoderDecoder, domain_aware_encoder_decoder
-from mmseg_dafm.models.segmentors.domain_images import domain_images, to_unit_rgb
-from mmseg_dafm.models.segmentors.windows import window_boxes
+from mmseg_dafm.models.segmentors.domain_aware_encoder_decoder import window_boxes
 from tests.models_common import preprocessor, segmentor, vpd_backbone
 
 

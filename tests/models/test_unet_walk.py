@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from mmseg_dafm.models.backbones.sd_architectures import SD15_UNET
+from mmseg_dafm.models.backbones.sd_weights import SD15_UNET
 from mmseg_dafm.models.backbones.unet_walk import check_unet, cross_attention, walk_unet
 
 SMALL = dict(block_out_channels=(16, 16, 32, 32), cross_attention_dim=12, norm_num_groups=4, sample_size=8)

@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from mmseg.registry import MODELS
 
-from mmseg_dafm.models.backbones.sd_architectures import SD15_UNET, resolve_architecture
+from mmseg_dafm.models.backbones.sd_weights import SD15_UNET, resolve_architecture
 from tests.models_common import CLASSES, UNET, VAE, vpd_backbone
 
 

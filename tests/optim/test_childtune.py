@@ -9,9 +9,8 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper, build_optim_wrapper
 from torch import nn
 
 from mmseg_dafm.core.run_config import enable_amp
-from mmseg_dafm.fishertune.batch_squares import batch_squares
-from mmseg_dafm.fishertune.diagonal import add_squares_by_loop, new_accumulators
 from mmseg_dafm.fishertune.score_file import load_fisher
+from mmseg_dafm.fishertune.squared_gradients import add_squares_by_loop, batch_squares, new_accumulators
 from mmseg_dafm.hooks.fisher_estimation import Estimation
 from mmseg_dafm.optim import ChildTuneAmpOptimWrapper, ChildTuneOptimWrapper
 from mmseg_dafm.optim.childtune import mask_gradients

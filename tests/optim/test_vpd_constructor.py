@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmseg.registry import MODELS, PARAM_SCHEDULERS
 
-from mmseg_dafm.optim.group_table import group_table
+from mmseg_dafm.optim.named_rates import group_table
 from mmseg_dafm.optim.schedule_check import intended_rates, simulate
 from mmseg_dafm.optim.vpd_constructor import parameter_groups
 from tests.models_common import segmentor

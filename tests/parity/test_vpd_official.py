@@ -9,8 +9,7 @@ import torch
 from mmseg.registry import MODELS
 from torch import nn
 
-from mmseg_dafm.models.backbones.sd_weights import load_unet, load_vae_encoder
-from mmseg_dafm.models.backbones.vpd_official import convert_vpd_checkpoint
+from mmseg_dafm.models.backbones.sd_weights import convert_vpd_checkpoint, load_unet, load_vae_encoder
 from tests.models_common import VAE
 from tests.parity.vpd_reference import VPDReference
 
@@ -46,7 +45,7 @@ def build(**kwargs):
 
 
 def convert(reference):
-    from mmseg_dafm.models.backbones.sd_architectures import SD15_UNET
+    from mmseg_dafm.models.backbones.sd_weights import SD15_UNET
 
     return convert_vpd_checkpoint(reference.state_dict(), {**SD15_UNET, **UNET}, VAE)
 
@@ -138,7 +137,7 @@ def test_the_converter_refuses_in_one_sentence_and_writes_nothing(converter, tmp
 
 
 def test_the_converter_writes_what_the_backbone_loads(converter, reference, tmp_path, monkeypatch):
-    from mmseg_dafm.models.backbones import sd_architectures
+    from mmseg_dafm.models.backbones import sd_weights as sd_architectures
 
     monkeypatch.setitem(sd_architectures.ARCHITECTURES, 'tiny', dict(unet={**sd_architectures.SD15_UNET, **UNET}, vae=VAE))
     published = with_heads(reference)
@@ -178,7 +177,7 @@ ATTENTION = 'input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight'
     ],
 )
 def test_an_incomplete_or_foreign_vpd_is_refused(converter, reference, tmp_path, monkeypatch, change, words):
-    from mmseg_dafm.models.backbones import sd_architectures
+    from mmseg_dafm.models.backbones import sd_weights as sd_architectures
 
     monkeypatch.setitem(sd_architectures.ARCHITECTURES, 'tiny', dict(unet={**sd_architectures.SD15_UNET, **UNET}, vae=VAE))
     state = with_heads(reference)

@@ -18,7 +18,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmseg.apis import MMSegInferencer
 
-from mmseg_dafm.datasets.toydrive.drawn_files import draw_path, drawn_path
+from mmseg_dafm.datasets.toydrive.dataset import draw_path, drawn_path
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs' / 'quickstart' / 'domino_sub_toydrive.py'

@@ -7,9 +7,8 @@ import torch
 from mmseg.registry import MODELS
 
 from mmseg_dafm.models.backbones.vpd_backbone import VPDBackbone
-from mmseg_dafm.models.domain import clip_names
-from mmseg_dafm.models.domain.clip_names import clip_name
-from mmseg_dafm.models.domain.embedding_file import EmbeddingBank, hash_embeddings, save_embeddings
+from mmseg_dafm.models.domain import embedding_file as clip_names
+from mmseg_dafm.models.domain.embedding_file import EmbeddingBank, clip_name, hash_embeddings, save_embeddings
 from tests.models_common import CLIP, DOMAINS
 
 OPENAI = 'openai/clip-vit-large-patch14'

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from mmseg_dafm.models.domain.embedding_bank import DOMAIN_PROMPTS, domain_prompts
 from mmseg_dafm.models.domain.embedding_file import load_embeddings
-from mmseg_dafm.models.domain.prompts import DOMAIN_PROMPTS, domain_prompts
 from mmseg_dafm.models.domain.text_bank import clean_text, encode_texts
 
 open_clip = pytest.importorskip('open_clip')

@@ -8,8 +8,8 @@ from mmengine.config import Config
 from tiny import run_main
 
 from mmseg_dafm.doctor.config_check import check_config
-from mmseg_dafm.models.adapters import config_check
-from mmseg_dafm.models.adapters.config_check import check_adapter_config
+from mmseg_dafm.models.adapters import adapter as config_check
+from mmseg_dafm.models.adapters.adapter import check_adapter_config
 
 ROOT = Path(__file__).resolve().parents[2]
 GTAV = ROOT / 'configs/fishertune/gtav'

@@ -12,7 +12,7 @@ from PIL import Image
 from tiny import run_main
 
 from mmseg_dafm.analysis import domain_explorer as explorer
-from mmseg_dafm.analysis.overlay import paint_labels
+from mmseg_dafm.analysis.qualitative import paint_labels
 
 NAMES = ('clear', 'night', 'fog')
 

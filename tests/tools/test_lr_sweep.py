@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tiny import run_main, write_tiny_run
 
-from mmseg_dafm.experiments.sweep import trial_run
+from mmseg_dafm.experiments.sweep import trials as trial_run
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / 'tools/lr_sweep.py'

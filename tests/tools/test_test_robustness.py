@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from mmseg.registry import MODELS
 from tiny import CONFIG, call, run_main, write_tiny_run
 
-from mmseg_dafm.analysis import robustness_run
+from mmseg_dafm.analysis import robustness as robustness_run
 from mmseg_dafm.evaluation import DomainIoUMetric
 
 ROOT = Path(__file__).resolve().parents[2]

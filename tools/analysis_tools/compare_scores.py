@@ -16,9 +16,8 @@ sys.path.insert(0, str(ROOT))
 
 from mmseg_dafm.analysis.score_overlap import change_curves, compare, draw_curves, to_markdown
 from mmseg_dafm.core.files import replacing, writable_folder
-from mmseg_dafm.fishertune.combine import coef_of
+from mmseg_dafm.fishertune.criteria import FISHER, coef_of
 from mmseg_dafm.fishertune.score_file import differences, load_fisher, some
-from mmseg_dafm.fishertune.scores import FISHER
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ from mmseg_dafm.analysis.domain_gap import IMAGES, gap_table
 from mmseg_dafm.analysis.domain_gap_picture import draw_domains, embed
 from mmseg_dafm.analysis.drift_report import number
 from mmseg_dafm.analysis.feature_hooks import filled_model
-from mmseg_dafm.analysis.robustness_run import drop_pretrained
+from mmseg_dafm.analysis.robustness import drop_pretrained
 from mmseg_dafm.core import run_config
 from mmseg_dafm.core.checkpoint import TrustCheckpoint
 from mmseg_dafm.core.config_file import load_config

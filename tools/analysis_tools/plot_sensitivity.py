@@ -10,11 +10,10 @@ sys.path.insert(0, str(ROOT))
 
 from mmseg_dafm.analysis.score_overlap import selected_size
 from mmseg_dafm.core.files import replacing, writable_folder
-from mmseg_dafm.fishertune.combine import coef_of
+from mmseg_dafm.fishertune.criteria import FISHER, coef_of, ranking, score
 from mmseg_dafm.fishertune.score_file import load_fisher
-from mmseg_dafm.fishertune.scores import FISHER, ranking, score
 from mmseg_dafm.fishertune.summary import jaccard, summarise, table
-from mmseg_dafm.hooks.sensitivity import draw_sensitivity
+from mmseg_dafm.hooks.fisher_report import draw_sensitivity
 
 
 def main() -> None:

@@ -26,15 +26,13 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmseg.registry import RUNNERS, TRANSFORMS
 
-from mmseg_dafm.analysis import robustness_run
-from mmseg_dafm.analysis.corruption_sheet import draw_corruptions
-from mmseg_dafm.analysis.robustness_picture import draw_robustness
+from mmseg_dafm.analysis import robustness as robustness_run
+from mmseg_dafm.analysis.robustness import draw_corruptions, draw_robustness
 from mmseg_dafm.core import run_config
 from mmseg_dafm.core.checkpoint import TrustCheckpoint
 from mmseg_dafm.core.config_file import load_config
 from mmseg_dafm.core.files import replacing
-from mmseg_dafm.core.progress import track
-from mmseg_dafm.core.tool_errors import one_sentence
+from mmseg_dafm.core.tool_output import one_sentence, track
 from mmseg_dafm.datasets.corruptions import SEVERITIES, VERSION, select_corruptions
 from mmseg_dafm.doctor.config_check import check_config
 from mmseg_dafm.evaluation import DomainIoUMetric, robustness

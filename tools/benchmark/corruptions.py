@@ -18,7 +18,7 @@ from measure import interleaved
 
 from mmseg_dafm.core.files import replacing
 from mmseg_dafm.datasets.corruptions import CORRUPTIONS, corrupt, select_corruptions
-from mmseg_dafm.datasets.toydrive.drawn_files import draw_path, drawn_path
+from mmseg_dafm.datasets.toydrive.dataset import draw_path, drawn_path
 
 
 def main() -> None:

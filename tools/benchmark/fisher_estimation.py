@@ -22,9 +22,14 @@ from report import environment, gib
 
 from mmseg_dafm.core.files import replacing
 from mmseg_dafm.fishertune.candidates import block_paths, candidate_tensors, find_candidates
-from mmseg_dafm.fishertune.diagonal import add_squares_by_loop, new_accumulators, only_requires_grad
 from mmseg_dafm.fishertune.feature_shift import FeatureShift, prefix_tokens
-from mmseg_dafm.fishertune.per_layer import LayerGradients, add_squares_by_batch
+from mmseg_dafm.fishertune.squared_gradients import (
+    LayerGradients,
+    add_squares_by_batch,
+    add_squares_by_loop,
+    new_accumulators,
+    only_requires_grad,
+)
 from mmseg_dafm.fishertune.variational import WeightNoise, prior_widths
 
 MODELS = {'small': 'vit_small_patch16_224', 'base': 'vit_base_patch16_224', 'vit_large': 'vit_large_patch16_224'}

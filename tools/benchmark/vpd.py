@@ -22,8 +22,8 @@ from report import environment, judge, markdown, write
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import mmseg_dafm  # noqa: F401
-from mmseg_dafm.models.domain.embedding_cache import image_key
-from mmseg_dafm.models.segmentors.windows import window_boxes
+from mmseg_dafm.models.domain.domain_embedding import image_key
+from mmseg_dafm.models.segmentors.domain_aware_encoder_decoder import window_boxes
 
 # how often the paper's recipe sees an image of Cityscapes: 80,000 iterations of 2 images over 2,975
 VISITS = 54
@@ -100,7 +100,7 @@ def build_domain(args: argparse.Namespace, size: int, device: torch.device) -> d
 def build_vae(args: argparse.Namespace, size: int, device: torch.device) -> dict:
     """An action that encodes a batch of images, frozen; all contestants would need it."""
     from mmseg_dafm.models.backbones.latents import LatentEncoder
-    from mmseg_dafm.models.backbones.sd_architectures import resolve_architecture
+    from mmseg_dafm.models.backbones.sd_weights import resolve_architecture
 
     encoder = LatentEncoder(resolve_architecture(ARCHITECTURES[args.arch][0])['vae']).to(device)
     images = torch.zeros(args.batch, 3, size, size, device=device)

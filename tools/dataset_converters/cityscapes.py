@@ -10,8 +10,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmseg_dafm.core.image_files import visible
+from mmseg_dafm.datasets.classes import gtav_table
 from mmseg_dafm.datasets.label_files import LabelJob, convert_and_report, root_and_threads
-from mmseg_dafm.datasets.nineteen_classes import gtav_table
 
 ENDING = '_labelIds.png'
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from mmseg_dafm.datasets.classes import gtav_table
 from mmseg_dafm.datasets.label_files import convert_folder
-from mmseg_dafm.datasets.nineteen_classes import gtav_table
 
 if __name__ == '__main__':
     convert_folder(__doc__, 'images', 'labels', 'all parts of the release', gtav_table(), sizes_differ=True)

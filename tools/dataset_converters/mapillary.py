@@ -14,9 +14,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmseg_dafm.core.files import replacing
 from mmseg_dafm.core.image_files import visible
+from mmseg_dafm.datasets.classes import MAPILLARY_MAPPINGS, MAPILLARY_NUM_IDS, mapillary_names, mapillary_table
+from mmseg_dafm.datasets.driving import MAPILLARY_SPLITS
 from mmseg_dafm.datasets.label_files import LabelJob, check_complete, check_threads, convert_all, print_left_out
-from mmseg_dafm.datasets.mapillary import MAPILLARY_SPLITS
-from mmseg_dafm.datasets.nineteen_classes import MAPILLARY_MAPPINGS, MAPILLARY_NUM_IDS, mapillary_names, mapillary_table
 
 RECORD = 'train_ids_mapping.txt'
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from mmseg_dafm.datasets.classes import synthia_table
 from mmseg_dafm.datasets.label_files import convert_folder, read_first_channel
-from mmseg_dafm.datasets.nineteen_classes import synthia_table
 
 if __name__ == '__main__':
     convert_folder(__doc__, 'RGB', 'GT/LABELS', 'SYNTHIA-RAND-CITYSCAPES', synthia_table(), read_first_channel)

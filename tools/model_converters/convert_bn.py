@@ -30,8 +30,7 @@ from mmseg_dafm.core.saving import save_checkpoint
 from mmseg_dafm.daft.layers import within
 from mmseg_dafm.datasets.target_batches import build_target_loader
 from mmseg_dafm.doctor.config_check import check_config
-from mmseg_dafm.hooks.bn_conversion import MARK, BNConversionHook
-from mmseg_dafm.hooks.bn_picture import draw_conversion
+from mmseg_dafm.hooks.bn_conversion import MARK, BNConversionHook, draw_conversion
 
 
 def parse_args() -> argparse.Namespace:

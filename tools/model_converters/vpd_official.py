@@ -17,8 +17,7 @@ from mmseg.registry import MODELS
 import mmseg_dafm  # noqa: F401 (registers the components)
 from mmseg_dafm.core.checkpoint import TrustCheckpoint, read_weights, require_fit
 from mmseg_dafm.core.files import replacing, writable_folder
-from mmseg_dafm.models.backbones.sd_architectures import resolve_architecture
-from mmseg_dafm.models.backbones.vpd_official import convert_vpd_checkpoint
+from mmseg_dafm.models.backbones.sd_weights import convert_vpd_checkpoint, resolve_architecture
 
 CONFIG = Path(__file__).resolve().parents[2] / 'configs/domino/vpd_legacy_ade20k.py'
 

@@ -4,9 +4,20 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from mmseg_dafm.datasets.corruptions.blur import defocus_blur, gaussian_blur, glass_blur, motion_blur
-from mmseg_dafm.datasets.corruptions.digital import brightness, contrast, jpeg_compression, saturate
-from mmseg_dafm.datasets.corruptions.noise import gaussian_noise, impulse_noise, shot_noise, speckle_noise
+from mmseg_dafm.datasets.corruptions.camera import (
+    brightness,
+    contrast,
+    defocus_blur,
+    gaussian_blur,
+    gaussian_noise,
+    glass_blur,
+    impulse_noise,
+    jpeg_compression,
+    motion_blur,
+    saturate,
+    shot_noise,
+    speckle_noise,
+)
 from mmseg_dafm.datasets.corruptions.weather import fog, frost, snow, spatter
 
 FUNCTIONS_BY_GROUP = {

@@ -1,15 +1,90 @@
-"""Weather between camera and street: fog, snow, frost on the glass, spatter of water or mud.
-
-Each function takes x in [0, 1] as float32 (H, W, 3), BGR, and returns the same, not yet clipped. Source: Hendrycks and
-Dietterich (2019) for the definitions and the five strengths, in pixels whatever the image's size.
-"""
+"""Corruptions by weather: fog, frost, snow, spatter and brightness."""
 
 import cv2
 import numpy as np
 
-from mmseg_dafm.datasets.corruptions.ice import ice
-from mmseg_dafm.datasets.corruptions.kernels import along_line, gaussian
-from mmseg_dafm.datasets.corruptions.plasma import plasma
+from mmseg_dafm.datasets.corruptions.camera import along_line, gaussian
+
+
+def plasma(shape: tuple[int, int], decay: float, rng: np.random.Generator) -> np.ndarray:
+    """Diamond-square fractal, cut to an image.
+
+    On a torus of ``2^k`` points a side, each level puts a point in the middle of every square and then on every edge: the
+    mean of its four neighbours plus ``uniform(-w, w)``. The amplitude w is divided by ``decay^2`` from level to level, as in the
+    published benchmark, whose code draws ``v uniform(-v, v)`` and divides v by ``decay``.
+
+    Args:
+        shape: (H, W) of the result; the torus is the smallest that holds it.
+        decay: Square root of how much weaker each finer level is; 1 is as rough as noise, 2 is smooth.
+        rng: Source of chance.
+
+    Returns:
+        (H, W) float32, shifted and scaled so that the whole torus fills [0, 1].
+
+    Source: Hendrycks and Dietterich (2019), fog.
+    """
+    side = 2 ** int(np.ceil(np.log2(max(*shape, 2))))
+    field, amplitude = np.zeros((1, 1), np.float32), 1.0
+    while len(field) < side:
+        size = 2 * len(field)
+        finer = np.empty((size, size), np.float32)
+        corner = field
+        right = np.roll(corner, -1, 1)
+        middle = (corner + right + np.roll(corner, -1, 0) + np.roll(right, -1, 0)) / 4
+        middle += _jitter(middle.shape, amplitude, rng)
+        above, left = np.roll(middle, 1, 0), np.roll(middle, 1, 1)
+        finer[::2, ::2], finer[1::2, 1::2] = corner, middle
+        finer[::2, 1::2] = (corner + right + middle + above) / 4 + _jitter(middle.shape, amplitude, rng)
+        finer[1::2, ::2] = (corner + np.roll(corner, -1, 0) + middle + left) / 4 + _jitter(middle.shape, amplitude, rng)
+        field, amplitude = finer, amplitude / decay**2
+    low, high = field.min(), field.max()
+    return (field[: shape[0], : shape[1]] - low) / max(high - low, np.float32(1e-6))
+
+
+def _jitter(shape: tuple[int, int], amplitude: float, rng: np.random.Generator) -> np.ndarray:
+    """Float32 values uniform in [-amplitude, amplitude)."""
+    return (rng.random(shape, np.float32) * 2 - 1) * np.float32(amplitude)
+
+
+# Mean brightness of the five photographs of the published benchmark, and their mean colour relative to it, BGR.
+PANES = (0.513, 0.811, 0.811, 0.595, 0.484)
+TINT = np.array([1.09, 1.02, 0.89], np.float32)
+CONTRAST = 0.5
+NEEDLE_DIRECTIONS = 6
+
+
+def ice(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Needles of ice in several directions on patches of rime, denser towards the border of the pane.
+
+    Args:
+        shape: (H, W) of the image.
+        rng: Source of chance.
+
+    Returns:
+        (H, W, 3) float32 in [0, 1], BGR; darker where the glass is clear. Each pane has the mean brightness of one of the
+        published photographs.
+    """
+    height, width = shape
+    patches = plasma(shape, 1.38, rng)
+    direction = plasma(shape, 1.48, rng) * NEEDLE_DIRECTIONS
+    needles = np.zeros(shape, np.float32)
+    start = rng.uniform(0, 180)
+    for index in range(NEEDLE_DIRECTIONS):
+        seeds = (rng.random(shape, np.float32) < 0.012).astype(np.float32)
+        bundle = along_line(seeds, 14, 10, start + 180 / NEEDLE_DIRECTIONS * index)
+        # Each direction rules where the second field is near its number, so that neighbours grow in parallel.
+        rule = np.clip(1.5 - np.abs(direction - index - 0.5), 0, 1)
+        needles = np.maximum(needles, np.clip(bundle * 12, 0, 1) * rule)
+    y = np.abs(np.linspace(-1, 1, height, dtype=np.float32))[:, None]
+    x = np.abs(np.linspace(-1, 1, width, dtype=np.float32))[None]
+    border = np.maximum(x, y) ** 2
+    cover = np.clip((patches + 0.45 * border - 0.42) * 2.4, 0, 1)
+    grain = gaussian(rng.random(shape, np.float32), 0.8)
+    rime = cover * (0.35 + 0.4 * grain)
+    crystal = np.clip(rime + cover * needles * 0.7, 0, 1)
+    crystal = rng.choice(PANES) + CONTRAST * (crystal - crystal.mean())
+    return np.clip(cv2.merge([crystal * tint for tint in TINT]), 0, 1).reshape(*shape, 3).astype(np.float32)
+
 
 # thickness, square root of the decay of the clouds' detail
 FOG = ((1.5, 2.0), (2.0, 2.0), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4))
@@ -63,7 +138,7 @@ def frost(x: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
     """``a x + b i`` with a picture i of ice on a pane.
 
     Deviation: the publication takes a random part of five photographs; here each pane is drawn in the brightness of one of
-    them, see :func:`mmseg_dafm.datasets.corruptions.ice.ice`. The mean change of an image is the publication's within 10 %.
+    them, see :func:`mmseg_dafm.datasets.corruptions.weather.ice`. The mean change of an image is the publication's within 10 %.
     """
     share, weight = FROST[severity - 1]
     return np.float32(share) * x + np.float32(weight) * ice(x.shape[:2], rng)

@@ -2,8 +2,6 @@
 
 from mmseg_dafm.datasets.transforms.check_labels import CheckLabels
 from mmseg_dafm.datasets.transforms.corrupt import Corrupt
-from mmseg_dafm.datasets.transforms.domain_resize import DomainResize
-from mmseg_dafm.datasets.transforms.keep_domain_image import KeepDomainImage, domain_image
-from mmseg_dafm.datasets.transforms.pack_domain_inputs import PackDomainInputs
+from mmseg_dafm.datasets.transforms.domain_inputs import DomainResize, KeepDomainImage, PackDomainInputs, domain_image
 
 __all__ = ['CheckLabels', 'Corrupt', 'DomainResize', 'KeepDomainImage', 'PackDomainInputs', 'domain_image']

@@ -1,16 +1,122 @@
-"""A corruption of the image as a transform, the same for an image whoever loads it."""
+"""Corrupted images kept on disk, so that they are made once for many tests."""
 
 import hashlib
 import os
+from collections.abc import Callable
 from functools import partial
+from importlib import import_module, metadata
+from pathlib import Path
 
+import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
 
+from mmseg_dafm.core.files import replacing
+from mmseg_dafm.core.image_files import PNG_END
+from mmseg_dafm.core.random_state import preserved_rng
 from mmseg_dafm.datasets.corruptions import VERSION, check_corruption, check_image, corrupt
-from mmseg_dafm.datasets.corruptions.cache import cache_path, cached
-from mmseg_dafm.datasets.corruptions.delegate import corrupt_elsewhere, load_imagecorruptions
+
+
+def cache_path(folder: str | Path, image: np.ndarray, *parts: object) -> Path:
+    """File of a corrupted image, named by a digest of everything that the result depends on.
+
+    Args:
+        folder: Folder of the cache.
+        image: (H, W, 3) uint8, the clean image; its size and all its pixels count.
+        *parts: The rest: corruption, severity, seed, version.
+    """
+    digest = hashlib.blake2b(repr((image.shape, *parts)).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(image))
+    name = digest.hexdigest()
+    # Folders of a few hundred files are quicker to open than one of many thousands.
+    return Path(folder) / name[:2] / f'{name}.png'
+
+
+def cached(path: Path, shape: tuple[int, ...], make: Callable[[], np.ndarray]) -> np.ndarray:
+    """Read an image, or make it and write it, under a temporary name first.
+
+    Args:
+        path: PNG file.
+        shape: (H, W, 3) that the image must have; a file that is cut off or of another shape is made again.
+        make: Gives the (H, W, 3) uint8 BGR image.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    found = _read(path, shape)
+    if found is not None:
+        return found
+    image = make()
+    done, content = cv2.imencode('.png', image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    if not done:
+        raise OSError(f'OpenCV cannot encode {path}: leave cache_dir out.')
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.tobytes())
+    return image
+
+
+def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The image in a file that is whole and of the right shape, else None."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    if not content.endswith(PNG_END):
+        return None
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    return image if image is not None and image.shape == tuple(shape) else None
+
+
+DISTRIBUTIONS = ('imagecorruptions', 'imagecorruptions-imaug')
+
+
+def load_imagecorruptions() -> str:
+    """Import imagecorruptions.
+
+    Returns:
+        Name and version of the installed distribution.
+
+    Raises:
+        ValueError: It is missing, or does not import with the installed NumPy and setuptools.
+    """
+    try:
+        import_module('imagecorruptions')
+    except Exception as error:
+        # The last release fails on current packages in several ways, not only with ImportError.
+        raise ValueError(
+            f"Corrupt: backend='imagecorruptions' cannot be imported ({type(error).__name__}: {error}); "
+            "install it (pip install imagecorruptions-imaug) or use backend='own'."
+        ) from error
+    for name in DISTRIBUTIONS:
+        try:
+            return f'{name} {metadata.version(name)}'
+        except metadata.PackageNotFoundError:
+            continue
+    return 'imagecorruptions'
+
+
+def corrupt_elsewhere(image: np.ndarray, corruption: str, severity: int, seed: int) -> np.ndarray:
+    """Apply a corruption of imagecorruptions, which draws from NumPy's global generator.
+
+    That generator is seeded for the call and restored. The package's releases that compile glass_blur with numba draw from
+    another generator there, so their glass_blur differs from run to run.
+
+    Args:
+        image: (H, W, 3) uint8 BGR.
+        corruption: One of the sixteen names.
+        severity: 1 to 5.
+        seed: Any integer from 0.
+
+    Returns:
+        (H, W, 3) uint8 BGR.
+    """
+    package = import_module('imagecorruptions')
+    with preserved_rng():
+        np.random.seed(seed % 2**32)
+        changed = package.corrupt(np.ascontiguousarray(image[..., ::-1]), corruption_name=corruption, severity=severity)
+    return np.ascontiguousarray(np.asarray(changed, np.uint8)[..., ::-1])
+
 
 BACKENDS = ('own', 'imagecorruptions')
 

@@ -5,16 +5,12 @@ from datetime import date
 from pathlib import Path
 
 from mmseg_dafm.evaluation.tables import write_text
-from mmseg_dafm.experiments.report.class_section import class_section
-from mmseg_dafm.experiments.report.marks import Mark, marks
-from mmseg_dafm.experiments.report.markup import Markup, join, tag
-from mmseg_dafm.experiments.report.picture_section import picture_section
-from mmseg_dafm.experiments.report.prediction_section import gather_shots, prediction_section
-from mmseg_dafm.experiments.report.run_section import RunRecord, run_records, run_section
-from mmseg_dafm.experiments.report.short_paths import short_paths
+from mmseg_dafm.experiments.report.markup import Mark, Markup, join, marks, short_paths, tag
+from mmseg_dafm.experiments.report.predictions import gather_shots, prediction_section
+from mmseg_dafm.experiments.report.runs import RunRecord, picture_section, run_records, run_section
 from mmseg_dafm.experiments.report.style import SCRIPT, STYLE
-from mmseg_dafm.experiments.report.table_section import table_section
-from mmseg_dafm.experiments.suites.stamp import stamp
+from mmseg_dafm.experiments.report.tables import class_section, table_section
+from mmseg_dafm.experiments.suites.results import stamp
 from mmseg_dafm.experiments.suites.suite_file import Suite
 from mmseg_dafm.experiments.suites.table import Table, main_table
 from mmseg_dafm.experiments.suites.write import gather

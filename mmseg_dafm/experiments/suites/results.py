@@ -1,14 +1,15 @@
-"""Read the results of finished runs, of a suite and of folders that were trained by hand."""
+"""Results of runs, of the suite and of folders that were run by hand, and the protocol that they share."""
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mmseg_dafm.experiments.suites.execute import cell_state
+from mmseg_dafm.evaluation.tables import show
+from mmseg_dafm.experiments.suites.execute import DONE, cell_state, read_json
 from mmseg_dafm.experiments.suites.plan import cell_of, folder_of, output_of
-from mmseg_dafm.experiments.suites.state import DONE, read_json
+from mmseg_dafm.experiments.suites.run_config import run_hash
 from mmseg_dafm.experiments.suites.suite_file import Run, Suite
 
 TESTED = re.compile(r'domain_iou_(best_.+_)?(?:iter|epoch)_(\d+)\.json')
@@ -151,3 +152,104 @@ def look_up(result: Result, path: str, where: str) -> float | None:
     if node is not None and not isinstance(node, int | float):
         raise ValueError(f'{where}: {path!r} in {result.file} is no number; correct value.')
     return node
+
+
+def named_folders(texts: Iterable[str], option: str = '--run') -> dict[str, list[str]]:
+    """Name -> its folders, in the order of the command line.
+
+    Args:
+        texts: Such as ``vpd=work_dirs/mine_seed0``.
+        option: Whose values they are.
+
+    Raises:
+        ValueError: For a text of another form.
+    """
+    folders: dict[str, list[str]] = {}
+    for text in texts:
+        name, _, folder = text.partition('=')
+        if not name or not folder:
+            raise ValueError(f'{option} {text!r} must have the form NAME=FOLDER')
+        folders.setdefault(name, []).append(folder)
+    return folders
+
+
+def check_folders(suite: Suite, folders: Mapping[str, Sequence[str]]) -> list[str]:
+    """A sentence for every folder that a suite has written for another run or with another config.
+
+    Args:
+        suite: Whose runs they replace; unknown names are left to :func:`mmseg_dafm.experiments.suites.write.gather`.
+        folders: Run -> folders.
+
+    Raises:
+        ValueError: If a folder is named twice, two folders of a run hold the same seed, or one holds no results.
+    """
+    warnings = []
+    seen: dict[Path, str] = {}
+    for name, given in folders.items():
+        for folder in given:
+            text = f'--run {name}={folder}'
+            if (place := Path(folder).resolve()) in seen:
+                raise ValueError(f'{text} names the folder of {seen[place]} again: give each folder once')
+            seen[place] = text
+    for run in suite.runs:
+        labels: dict[str, str] = {}
+        for folder in folders.get(run.name, ()):
+            label = read_folder(folder, f'--run {run.name}').label
+            if label in labels:
+                raise ValueError(f'--run {run.name}: {labels[label]} and {folder} both hold seed {label}: leave one out')
+            labels[label] = folder
+            record = read_json(Path(folder) / DONE)
+            if record and record.get('run') != run.name:
+                warnings.append(f'--run {run.name}={folder}: its {DONE} is of the run {record.get("run")!r}')
+            elif record and run.kind == 'config' and record.get('hash') != run_hash(suite, run):
+                warnings.append(f'--run {run.name}={folder}: its {DONE} is of another config or other options')
+    return warnings
+
+
+# rows that differ in one of these must not be compared
+PROTOCOL = ('data', 'scales', 'mode', 'crop', 'stride', 'tta', 'checkpoint')
+# of the training; runs of other tools and by hand do not say
+TRAINED = ('processes', 'batch_size')
+VERSIONS = ('mmseg_dafm', 'torch')
+
+
+def stamp(suite: Suite, results: Mapping[str, Sequence[Result]]) -> list[str]:
+    """Lines of plain text: the protocol of every part of the table, versions and commits.
+
+    Args:
+        suite: Whose runs are shown.
+        results: Run -> its finished seeds.
+    """
+    shown = [run for run in suite.runs if run.row is not None]
+    tested = [(run, result) for run in shown for result in results.get(run.name, ())]
+    if not tested:
+        return ['Protocol: nothing was run.']
+    lines = []
+    for part in dict.fromkeys(run.part for run in shown):
+        rows = [(run.row, result) for run, result in tested if run.part == part and result.protocol]
+        if rows:
+            lines += _of_part(f'Protocol of {part}' if part else 'Protocol', rows)
+    for key in VERSIONS:
+        found = sorted({str(result.protocol[key]) for _, result in tested if key in result.protocol})
+        lines += [f'{key}: {", ".join(found)}'] if found else []
+    commits = sorted({result.commit for _, result in tested})
+    lines.append(f'commit: {", ".join(commits)}')
+    return lines
+
+
+def _of_part(title: str, rows: Sequence[tuple[str, Result]]) -> list[str]:
+    same, differing = [], []
+    for key in (*PROTOCOL, *TRAINED):
+        found: dict[str, list[str]] = {}
+        for row, result in rows:
+            if key in TRAINED and result.protocol.get(key) is None:
+                continue
+            names = found.setdefault(show(result.protocol.get(key, 'unknown')), [])
+            if row not in names:
+                names.append(row)
+        if len(found) == 1:
+            same.append(f'{key} {next(iter(found))}')
+        elif found:
+            differing.append(f'{key} ' + '; '.join(f'{value} ({", ".join(names)})' for value, names in found.items()))
+    lines = [f'WARNING, ROWS DIFFER IN PROTOCOL and cannot be compared: {text}' for text in differing]
+    return [*lines, f'{title}: {", ".join(same)}']

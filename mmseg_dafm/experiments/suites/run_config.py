@@ -12,8 +12,8 @@ from typing import NamedTuple
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
-from mmseg_dafm.experiments.suites.suite_checks import needed
 from mmseg_dafm.experiments.suites.suite_file import Run, Suite
+from mmseg_dafm.experiments.suites.suite_load import needed
 from mmseg_dafm.experiments.tool_runs import ROOT
 
 # where files lie differs between machines and does not make another run

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmseg_dafm.core.files import replacing
+from mmseg_dafm.experiments.suites.execute import read_json, write_json
 from mmseg_dafm.experiments.suites.plan import Cell, folder_of, needs_of
-from mmseg_dafm.experiments.suites.state import read_json, write_json
 from mmseg_dafm.experiments.suites.suite_file import Suite
 from mmseg_dafm.experiments.tool_runs import ROOT
 

@@ -12,7 +12,7 @@ class Run:
         name: Name of its folder; letters, digits, ``_``, ``-`` and ``.``.
         config: Config file, relative to the current folder or the project.
         options: ``KEY=VALUE`` changes to the config, for training and test; placeholders as in
-            :mod:`mmseg_dafm.experiments.suites.placeholders`.
+            :mod:`mmseg_dafm.experiments.suites.suite_load`.
         targets: Sets to test instead of the config's, as `tools/test.py --targets` names them.
         command: A script below tools/ and its arguments, instead of a config.
         output: The file that the command leaves, relative to its own folder; JSON if it fills a row of the table.

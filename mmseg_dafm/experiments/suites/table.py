@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, stdev
 
-from mmseg_dafm.datasets.nineteen_classes import CLASSES
-from mmseg_dafm.experiments.suites.results import Result, look_up
-from mmseg_dafm.experiments.suites.stamp import stamp
+from mmseg_dafm.datasets.classes import CLASSES
+from mmseg_dafm.experiments.suites.results import Result, look_up, stamp
 from mmseg_dafm.experiments.suites.suite_file import Column, Run, Suite
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mmseg_dafm.core.files import replacing
 from mmseg_dafm.core.image_files import decoded, is_whole_png, visible
-from mmseg_dafm.core.progress import track
+from mmseg_dafm.core.tool_output import track
 from mmseg_dafm.experiments.synthesis.layouts import Layout, check_shape
 from mmseg_dafm.experiments.synthesis.plan import target_of
 

@@ -1,9 +1,12 @@
 """What every adapter is: a small trainable module beside a frozen ViT, and its place in checkpoints."""
 
+import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
+from mmengine.config import Config
+from mmengine.logging import print_log
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
@@ -122,3 +125,94 @@ def check_blocks(vit: nn.Module, method: str, known: Callable[[nn.Module], bool]
                 f'backbone.adapter.type={method!r} does not know the {type(block).__name__} of {type(vit).__name__}: it needs '
                 "timm's plain pre-norm blocks; use LoRA, VPT or Rein."
             )
+
+
+REMEDY = 'set backbone.adapter as in the config that wrote it.'
+# a checkpoint may hold half precision: bfloat16 has 8 bits
+TOLERANCE = 2.0**-8
+
+
+def check_adapter_state(own: Mapping[str, Tensor], loaded: Mapping[str, Tensor], kind: str | None, prefix: str = '') -> None:
+    """Refuse a checkpoint of another adapter.
+
+    mmengine would only log tensors that do not fit, and go on with the random ones of this adapter.
+
+    Args:
+        own: The adapter's tensors in the backbone, by their names in its state dict.
+        loaded: Those of the checkpoint; none: it is of a plain backbone, and passes. Without the adapter's factor it passes too.
+        kind: Type of the backbone's adapter, None without one.
+        prefix: Of the names in the whole checkpoint, for the message.
+
+    Raises:
+        ValueError: Naming the key and what differs: the key itself, its shape, or the value of the factor.
+    """
+    what = 'no adapter' if kind is None else f'adapter type {kind}'
+    other = (own.keys() - {FACTOR}) ^ (loaded.keys() - {FACTOR}) | (loaded.keys() - own.keys())
+    if loaded and other:
+        raise ValueError(
+            f'the checkpoint has another adapter ({prefix}{min(other)} and others differ) than this backbone with {what}: '
+            f'{REMEDY}'
+        )
+    for key, value in loaded.items():
+        if value.shape != own[key].shape:
+            raise ValueError(
+                f'the checkpoint has {prefix}{key} of shape {tuple(value.shape)}, but this backbone with {what} has '
+                f'{tuple(own[key].shape)}: {REMEDY}'
+            )
+    if FACTOR in loaded and not math.isclose(loaded[FACTOR], own[FACTOR], rel_tol=TOLERANCE):
+        raise ValueError(
+            f'the checkpoint was trained with {prefix}{FACTOR}={float(loaded[FACTOR]):.4g}, but this backbone with {what} has '
+            f"{float(own[FACTOR]):.4g} (LoRA's alpha / rank, AdaptFormer's scale): {REMEDY}"
+        )
+
+
+# a name of a parameter of each, on which the keys of an optimizer's config are tried
+LORA_NAME, ADAPTER_NAME = 'backbone.timm_model.model.blocks.0.attn.qkv.lora_A.default.weight', 'backbone.adapter.prompts'
+# the rate of the shipped configs by the head's, which is that of the paper's or of those who compared with it
+LORA_RATE, RATE = 0.5, 1.0
+SLOWEST = 0.5
+
+
+def check_adapter_config(cfg: Config) -> None:
+    """Refuse a training config under which the adapter would not learn, and warn of one under which it learns slowly.
+
+    Args:
+        cfg: A training config; without ``model.backbone.adapter`` it passes.
+
+    Raises:
+        ValueError: For an adapter together with ``frozen=True`` or with ``FisherTuneHook``.
+    """
+    backbone = (cfg.get('model') or {}).get('backbone') or {}
+    adapter = backbone.get('adapter')
+    if not adapter:
+        return
+    kind = adapter.get('type')
+    name = f'model.backbone.adapter.type={kind!r} in {cfg.filename}'
+    if backbone.get('frozen'):
+        raise ValueError(
+            f'{name} would be frozen by model.backbone.frozen=True: set model.backbone.frozen=False, the adapter freezes the ViT.'
+        )
+    if any(str(hook.get('type')).rsplit('.', 1)[-1] == 'FisherTuneHook' for hook in cfg.get('custom_hooks') or ()):
+        raise ValueError(
+            f'{name} would stay frozen under FisherTuneHook: take the config without FisherTune (such as *_full_*.py), or remove '
+            'model.backbone.adapter.'
+        )
+    warn_of_slow_rate(cfg, kind)
+
+
+def warn_of_slow_rate(cfg: Config, kind: str) -> None:
+    """Warn where the factor of the optimizer's rate that reaches the adapter is that of a backbone tuned in full."""
+    keys = ((cfg.get('optim_wrapper') or {}).get('paramwise_cfg') or {}).get('custom_keys') or {}
+    parameter, shipped = (LORA_NAME, LORA_RATE) if kind == 'LoRA' else (ADAPTER_NAME, RATE)
+    # mmengine takes the longest key that is part of the name
+    key = max((key for key in keys if key in parameter), key=len, default=None)
+    factor = 1.0 if key is None else keys[key].get('lr_mult', 1.0)
+    if factor < SLOWEST:
+        where = f'optim_wrapper.paramwise_cfg.custom_keys.{key}.lr_mult'
+        print_log(
+            f"{where}={factor} in {cfg.filename} lets the {kind} of model.backbone.adapter learn at {factor} of the head's rate, "
+            f'too slowly for a fair comparison: set it to {shipped}, as configs/baselines/adapters do (LoRA {LORA_RATE}, others '
+            f'{RATE}).',
+            'current',
+            logging.WARNING,
+        )

@@ -12,8 +12,7 @@ from mmseg.models.backbones import TIMMBackbone
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from mmseg_dafm.models.adapters.adapter import FACTOR, build_adapter, is_adapter_key, trainable_parameters
-from mmseg_dafm.models.adapters.checkpoint import check_adapter_state
+from mmseg_dafm.models.adapters.adapter import FACTOR, build_adapter, check_adapter_state, is_adapter_key, trainable_parameters
 from mmseg_dafm.models.backbones.vfm_weights import fill_vit, read_timm_weights, summary
 
 # timm's ViT for SAM resamples its positions for every image by itself and has no argument for it

@@ -1,4 +1,4 @@
-"""VPDBackbone: a Stable Diffusion U-Net as a segmentation backbone."""
+"""VPD's text adapter."""
 
 import logging
 import math
@@ -12,14 +12,36 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from mmseg_dafm.domino import FUSE_MODES, fuse_domain
-from mmseg_dafm.models.backbones.class_tokens import TextAdapter
 from mmseg_dafm.models.backbones.latents import LatentEncoder
-from mmseg_dafm.models.backbones.sd_architectures import resolve_architecture
-from mmseg_dafm.models.backbones.sd_weights import load_unet
+from mmseg_dafm.models.backbones.sd_weights import load_unet, resolve_architecture
 from mmseg_dafm.models.backbones.unet_walk import check_unet, walk_unet
-from mmseg_dafm.models.domain.clip_names import warn_of_text_encoder
 from mmseg_dafm.models.domain.data_check import check_running_data
-from mmseg_dafm.models.domain.embedding_file import build_bank
+from mmseg_dafm.models.domain.embedding_file import build_bank, warn_of_text_encoder
+
+
+class TextAdapter(nn.Module):
+    r"""Refine frozen class embeddings by a small residual MLP.
+
+    .. math:: \tilde c = c + \gamma \odot \mathrm{MLP}(c), \qquad \gamma_0 = 10^{-4}
+
+    Args:
+        channels: Width D of the class embeddings.
+        gamma: Initial value of the per-channel scale.
+
+    Shapes: ``(C, D)`` to ``(C, D)``.
+
+    Source: VPD, eq. 5 and official implementation.
+    """
+
+    def __init__(self, channels: int, gamma: float = 1e-4):
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(channels, channels), nn.GELU(), nn.Linear(channels, channels))
+        self.gamma = nn.Parameter(torch.full((channels,), gamma))
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Return the refined class tokens ``(C, D)``."""
+        return embeddings + self.gamma * self.mlp(embeddings)
+
 
 PRESETS = {
     # latents scaled as the U-Net was trained on them; gradients flow through the class maps

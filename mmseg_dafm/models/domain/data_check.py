@@ -7,8 +7,8 @@ from pathlib import Path
 from mmengine.logging import print_log
 from mmseg.registry import DATASETS
 
-from mmseg_dafm.core.hub import running_config
 from mmseg_dafm.core.run_config import for_each_dataset, pipelines
+from mmseg_dafm.core.runner import running_config
 from mmseg_dafm.models.domain.embedding_file import build_bank
 from mmseg_dafm.models.domain.text_bank import clean_text
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mmseg_dafm.experiments.report.page import report, write_report
-from mmseg_dafm.experiments.report.run_section import last_line
+from mmseg_dafm.experiments.report.runs import last_line
 from mmseg_dafm.experiments.suites.run_config import run_hash
 from mmseg_dafm.experiments.suites.suite_load import load_suite
 from mmseg_dafm.experiments.suites.write import gather, write_tables

@@ -12,10 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mmseg_dafm.analysis.qualitative import colourise
-from mmseg_dafm.experiments.report.class_section import LEFT, RIGHT, axis, domains, panel
-from mmseg_dafm.experiments.report.images import label_map, photo
-from mmseg_dafm.experiments.report.marks import COLOURS, SHAPES, draw_mark, marks
-from mmseg_dafm.experiments.report.markup import join, tag
+from mmseg_dafm.experiments.report.markup import COLOURS, SHAPES, draw_mark, join, label_map, marks, photo, tag
+from mmseg_dafm.experiments.report.tables import LEFT, RIGHT, axis, domains, panel
 from mmseg_dafm.experiments.suites.results import read_folder
 from mmseg_dafm.experiments.suites.suite_load import load_suite
 from mmseg_dafm.experiments.suites.table import class_table, main_table

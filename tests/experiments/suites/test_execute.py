@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from mmseg_dafm.core.folder_lock import locked
+from mmseg_dafm.core.files import locked
 from mmseg_dafm.experiments.suites import execute as execute_module
 from mmseg_dafm.experiments.suites.execute import cell_state, execute
 from mmseg_dafm.experiments.suites.plan import Cell

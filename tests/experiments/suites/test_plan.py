@@ -2,8 +2,7 @@
 
 import pytest
 
-from mmseg_dafm.experiments.suites.commands import commands, config_options
-from mmseg_dafm.experiments.suites.plan import Cell, folder_of, needs_of, output_of, plan
+from mmseg_dafm.experiments.suites.plan import Cell, commands, config_options, folder_of, needs_of, output_of, plan
 from mmseg_dafm.experiments.suites.run_config import read_config, run_hash
 from mmseg_dafm.experiments.suites.suite_load import load_suite
 from tests.experiments.suites.common import write_suite

@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from mmseg_dafm.experiments.suites.results import read_folder, read_folders, read_results
+from mmseg_dafm.experiments.suites.results import read_folder, read_folders, read_results, stamp
 from mmseg_dafm.experiments.suites.run_config import run_hash
-from mmseg_dafm.experiments.suites.stamp import stamp
 from mmseg_dafm.experiments.suites.suite_load import load_suite
 from mmseg_dafm.experiments.suites.write import write_tables
 from tests.experiments.suites.common import write_scores, write_suite

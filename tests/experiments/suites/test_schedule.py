@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from mmseg_dafm.experiments.suites.schedule import Progress, run_all
+from mmseg_dafm.experiments.suites.execute import Progress, run_all
 
 
 def test_needs_come_first_slots_are_shared_and_failures_stop_only_what_needs_them():

@@ -8,13 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmseg_dafm.datasets.nineteen_classes import CLASSES
-from mmseg_dafm.experiments.suites.render import letter, to_csv, to_latex, to_markdown
-from mmseg_dafm.experiments.suites.results import read_folder
-from mmseg_dafm.experiments.suites.stamp import stamp
+from mmseg_dafm.datasets.classes import CLASSES
+from mmseg_dafm.experiments.suites.results import read_folder, stamp
 from mmseg_dafm.experiments.suites.suite_load import load_suite
 from mmseg_dafm.experiments.suites.table import Entry, class_table, main_table, mark_best
-from mmseg_dafm.experiments.suites.write import write_tables
+from mmseg_dafm.experiments.suites.write import letter, to_csv, to_latex, to_markdown, write_tables
 from tests.experiments.suites.common import write_scores, write_suite
 
 TEXT = """

@@ -8,8 +8,7 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 from mmseg_dafm.doctor.config_check import check_config
-from mmseg_dafm.experiments.suites.commands import config_options
-from mmseg_dafm.experiments.suites.plan import folder_of, output_of, plan
+from mmseg_dafm.experiments.suites.plan import config_options, folder_of, output_of, plan
 from mmseg_dafm.experiments.suites.results import look_up, read_result
 from mmseg_dafm.experiments.suites.run_config import read_config
 from mmseg_dafm.experiments.suites.suite_load import load_suite

@@ -6,8 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmseg_dafm.experiments.sweep.budget import allowances, between, thin
-from mmseg_dafm.experiments.sweep.plan import FEATURE_LRS, HEAD_LRS, TIED_LRS, Point, Trial, best_of, plan_steps, sweep
+from mmseg_dafm.experiments.sweep.plan import (
+    FEATURE_LRS,
+    HEAD_LRS,
+    TIED_LRS,
+    Point,
+    Trial,
+    allowances,
+    best_of,
+    between,
+    plan_steps,
+    sweep,
+    thin,
+)
 
 NAN = math.nan
 

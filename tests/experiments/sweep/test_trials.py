@@ -13,8 +13,17 @@ from mmengine.config import Config
 
 from mmseg_dafm.experiments.sweep.plan import Outcome, Point, Trial
 from mmseg_dafm.experiments.sweep.report import draw, to_dict, to_markdown, write_report
-from mmseg_dafm.experiments.sweep.trial_config import as_arguments, checkpoint_interval, prepare, rate_options
-from mmseg_dafm.experiments.sweep.trial_run import has_diverged, results_at, run_trial, score_of, trial_name
+from mmseg_dafm.experiments.sweep.trials import (
+    as_arguments,
+    checkpoint_interval,
+    has_diverged,
+    prepare,
+    rate_options,
+    results_at,
+    run_trial,
+    score_of,
+    trial_name,
+)
 
 TRAIN = """
 import json, pathlib, sys
@@ -68,7 +77,7 @@ while not (work.parent / 'go').exists():
 def test_a_training_that_outlives_its_killed_sweep_keeps_the_folder(tmp_path):
     (tmp_path / 'train.py').write_text(WAITING)
     code = (
-        'import sys; from pathlib import Path; from mmseg_dafm.experiments.sweep.trial_run import run_trial;'
+        'import sys; from pathlib import Path; from mmseg_dafm.experiments.sweep.trials import run_trial;'
         'folder = Path(sys.argv[1]); run_trial(Path("c.py"), folder / "trial", ["lr=1"], 10, folder / "train.py")'
     )
     sweep = subprocess.Popen([sys.executable, '-c', code, str(tmp_path)])

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mmseg_dafm.datasets.nineteen_classes import CLASSES
-from mmseg_dafm.experiments.synthesis.control_image import ADE20K_NAMES, control_image
+from mmseg_dafm.datasets.classes import CLASSES
+from mmseg_dafm.experiments.synthesis.layouts import ADE20K_NAMES, control_image
 
 # Typed from the public colour coding table of ADE20K's 150 classes, not taken from mmseg.
 COLOURS = {

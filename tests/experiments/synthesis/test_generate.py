@@ -10,8 +10,7 @@ from diffusers import ControlNetModel, DDIMScheduler, StableDiffusionControlNetP
 from mmseg.registry import DATASETS
 from PIL import Image
 
-from mmseg_dafm.experiments.synthesis.controlnet_models import load_pipeline
-from mmseg_dafm.experiments.synthesis.generate import Settings, paint
+from mmseg_dafm.experiments.synthesis.generate import Settings, load_pipeline, paint
 from mmseg_dafm.experiments.synthesis.plan import seed_of
 from tests.experiments.synthesis.conftest import STEMS, pictures
 

@@ -9,7 +9,7 @@ import pytest
 from diffusers import ControlNetModel
 from PIL import Image
 
-from mmseg_dafm.experiments.synthesis import controlnet_models
+from mmseg_dafm.experiments.synthesis import generate as controlnet_models
 from mmseg_dafm.experiments.synthesis.generate import Settings
 from tests.experiments.synthesis.conftest import STEMS, pictures
 from tests.experiments.synthesis.tiny_models import write_models

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mmseg_dafm.experiments.synthesis.scene_prompts import SCENES, chosen_scenes, present_classes, prompt
+from mmseg_dafm.experiments.synthesis.plan import SCENES, chosen_scenes, present_classes, prompt
 
 
 def test_classes_are_named_from_a_share_of_the_labelled_pixels_on():
