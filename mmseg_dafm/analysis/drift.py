@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmseg_dafm.daft.equations import relative, relative_change
+
 MEASURES = ('pooled_cosine', 'pixel_cosine', 'l2', 'relative_l2')
 
 
@@ -66,12 +68,6 @@ def image_drift(reference: Tensor, tuned: Tensor) -> dict[str, Tensor]:
     }
 
 
-def relative(change: Tensor, norm: Tensor) -> Tensor:
-    """``change / norm``; 0 where both are 0, nan where only the norm is."""
-    undefined = torch.where(change == 0, torch.zeros_like(change), torch.full_like(change, torch.nan))
-    return torch.where(norm == 0, undefined, change / torch.where(norm == 0, torch.ones_like(norm), norm))
-
-
 def class_cosine(
     reference: Tensor, tuned: Tensor, labels: Tensor, num_classes: int, ignore_index: int = 255
 ) -> tuple[Tensor, Tensor]:
@@ -112,20 +108,6 @@ def _check(reference: Tensor, tuned: Tensor) -> None:
 KINDS = ('conv', 'gamma', 'beta', 'mean', 'variance')
 # counts of batches are no weights
 SKIPPED = 'num_batches_tracked'
-
-
-def relative_change(before: Tensor, after: Tensor) -> float:
-    """``||after - before||_2 / ||before||_2`` of one tensor; 0 if nothing changed, nan if only ``before`` is zero.
-
-    Source: DAFT, eq. 6.
-
-    Raises:
-        ValueError: If the shapes differ.
-    """
-    if before.shape != after.shape:
-        raise ValueError(f'tensors of shape {tuple(before.shape)} and {tuple(after.shape)} cannot be compared.')
-    before, after = before.double().flatten(), after.double().flatten()
-    return relative((after - before).norm(), before.norm()).item()
 
 
 def tensor_kind(name: str, state: Mapping[str, Tensor]) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmseg_dafm.fishertune.criteria import FISHER, DomainFisher, ranking, relative_change, score
+from mmseg_dafm.fishertune.criteria import DomainFisher, fisher_criteria, ranking, relative_change, score
 from mmseg_dafm.fishertune.selection import quantiles
 from mmseg_dafm.fishertune.summary import jaccard
 
@@ -52,13 +52,16 @@ def spearman(first: Tensor, second: Tensor) -> float:
 
 
 def compare(
-    files: Mapping[str, DomainFisher], criteria: Sequence[str] = FISHER, share: float = 0.05, coef: str | float = 'abs'
+    files: Mapping[str, DomainFisher],
+    criteria: Sequence[str] | None = None,
+    share: float = 0.05,
+    coef: str | float = 'abs',
 ) -> list[Agreement]:
     """Compare each two criteria within each estimation, and each criterion between estimations.
 
     Args:
         files: Name -> estimation.
-        criteria: Which scores.
+        criteria: Which scores; None takes all that need data.
         share: Selected share of the backbone's parameters.
         coef: Rule of the coefficient.
 
@@ -73,7 +76,7 @@ def compare(
         raise ValueError(f'{names} are estimations of different candidates (kinds, biases, groups): compare those of one choice.')
     found: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}
     for name, fisher in files.items():
-        for criterion in criteria:
+        for criterion in criteria or fisher_criteria():
             scores = score(criterion, fisher, coef)
             top = ranking(scores, fisher.candidates, selected_size(fisher, share), criterion)
             found[name, criterion] = top, candidate_values(scores, fisher)

@@ -293,3 +293,23 @@ def join_estimators(estimators: dict[str, BatchEstimator | PooledEstimator], cha
     parts = [each.moments if each.moments is not None else nothing(name) for name, each in items]
     for (_, estimator), moments in zip(items, join_moments(parts), strict=True):
         estimator.moments = moments
+
+
+def relative(change: Tensor, norm: Tensor) -> Tensor:
+    """``change / norm``; 0 where both are 0, nan where only the norm is."""
+    undefined = torch.where(change == 0, torch.zeros_like(change), torch.full_like(change, torch.nan))
+    return torch.where(norm == 0, undefined, change / torch.where(norm == 0, torch.ones_like(norm), norm))
+
+
+def relative_change(before: Tensor, after: Tensor) -> float:
+    """``||after - before||_2 / ||before||_2`` of one tensor; 0 if nothing changed, nan if only ``before`` is zero.
+
+    Source: DAFT, eq. 6.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
+    if before.shape != after.shape:
+        raise ValueError(f'tensors of shape {tuple(before.shape)} and {tuple(after.shape)} cannot be compared.')
+    before, after = before.double().flatten(), after.double().flatten()
+    return relative((after - before).norm(), before.norm()).item()

@@ -2,11 +2,11 @@
 
 | What | Paper | Function | File |
 |---|---|---|---|
-| alpha: similarity of an image to the domain descriptions | sec. 2.2 | :func:`domain_alpha` | equations.py |
-| W: the domain embedding | sec. 2.2 | :func:`domain_embedding` | equations.py |
-| W on the class tokens: add, sub, token | sec. 2.3, Fig. 2 | :func:`fuse_domain` | equations.py |
-| domain-adaptive normalisation | eq. 1 | :func:`modulate` | equations.py |
-| the image that CLIP sees | sec. 2.2 | :func:`resize_short_side`, :func:`make_square` | image_view.py |
+| alpha: similarity of an image to the domain descriptions | sec. 2.2 | `domain_alpha` | equations.py |
+| W: the domain embedding | sec. 2.2 | `domain_embedding` | equations.py |
+| W on the class tokens: add, sub, token | sec. 2.3, Fig. 2 | `fuse_domain` | equations.py |
+| domain-adaptive normalisation | eq. 1 | `modulate` | equations.py |
+| the image that CLIP sees | sec. 2.2 | `resize_short_side`, `make_square` | image_view.py |
 
 The components that call them: DomainEmbedding (alpha, W), VPDBackbone (fusion), DominoNorm (equation 1).
 """

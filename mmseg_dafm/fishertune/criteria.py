@@ -1,7 +1,7 @@
 """Scores of weights: equations 5, 7 and 15, their scale-free variants, and the ranking that follows from them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmseg_dafm.fishertune.candidates import KINDS, Candidate, narrow
 from mmseg_dafm.fishertune.selection import largest, quantiles
+from mmseg_dafm.fishertune.variational import gamma_of, precision_of
 
 EPS = 1e-8  # of equation 5
 Scores = dict[str, Tensor]
@@ -105,7 +106,7 @@ def eq15(clean: Scores, shifted: Scores, c: float, gamma: Mapping[str, float], t
     result = {}
     for name, F in clean.items():
         g, prior = gamma[name], tau[name] ** -2
-        first, second = F / g + prior, shifted[name] / g + prior
+        first, second = (precision_of(part, g, tau[name]) for part in (F, shifted[name]))
         change = (F - shifted[name]).abs() / g
         result[name] = g * (first - prior + c * change / (torch.minimum(first, second) + EPS / g))
     return result
@@ -134,10 +135,6 @@ def delta_f(clean: Scores, shifted: Scores, damping: float) -> Scores:
     return {name: relative_change(F, shifted[name], damping, eps=0.0) for name, F in clean.items()}
 
 
-FISHER = ('rank', 'eq7', 'eq15', 'mean', 'F', 'dF')
-RANDOM = ('random', *(f'random_{kind}' for kind in KINDS))
-MAGNITUDE = ('magnitude', 'small_magnitude')
-CRITERIA = (*FISHER, *RANDOM, *MAGNITUDE)
 # what rounding alone makes of F(x) and F(x') that should be equal: 1e-6 in float32, 1e-16 in float64
 SAME = 1e-4
 
@@ -165,7 +162,7 @@ class DomainFisher:
     @property
     def gamma(self) -> dict[str, float]:
         """The gamma = m tau^2 of each tensor."""
-        return {name: self.damping * tau**2 for name, tau in self.tau.items()}
+        return {name: gamma_of(self.damping, tau) for name, tau in self.tau.items()}
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -201,18 +198,130 @@ class DomainFisher:
                 raise ValueError(f'{what} is zero everywhere: {cause} reaches the candidates.')
 
 
-def score(criterion: str, fisher: DomainFisher, coef: str | float = 'abs') -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class Criterion:
+    """A way to score weights.
+
+    Attributes:
+        function: With data ``(fisher, coef) -> scores``, without ``(tensors, seed) -> scores``; scores are tensors by name, at
+            least 0, and the largest are selected.
+        needs_data: Whether Fisher information is estimated.
+        needs_shift: Whether F(x') must be another than F(x).
+        kind: The only kind of weight that may be selected, None for all.
+    """
+
+    function: Callable[..., Scores]
+    needs_data: bool = True
+    needs_shift: bool = True
+    kind: str | None = None
+
+
+CRITERIA: dict[str, Criterion] = {}
+
+
+def register_criterion(name: str, **options) -> Callable[[Callable[..., Scores]], Callable[..., Scores]]:
+    """Make a function a criterion that configs and tools can name.
+
+    Args:
+        name: Its name, as in ``FisherTuneHook(criterion=name)``.
+        **options: ``needs_data``, ``needs_shift`` and ``kind`` of :class:`Criterion`.
+
+    Raises:
+        ValueError: If the name is taken.
+    """
+
+    def register(function: Callable[..., Scores]) -> Callable[..., Scores]:
+        if name in CRITERIA:
+            raise ValueError(f'there is a criterion {name!r} already: take another name.')
+        CRITERIA[name] = Criterion(function, **options)
+        return function
+
+    return register
+
+
+def fisher_criteria() -> tuple[str, ...]:
+    """Names of the criteria that need Fisher information."""
+    return tuple(name for name, criterion in CRITERIA.items() if criterion.needs_data)
+
+
+@register_criterion('rank')
+def _rank(fisher: DomainFisher, coef: str | float) -> Scores:
+    return rank_combined(fisher.clean, fisher.shifted, coefficient(fisher.strengths, coef), fisher.damping)
+
+
+@register_criterion('eq7')
+def _eq7(fisher: DomainFisher, coef: str | float) -> Scores:
+    return eq7(fisher.clean, fisher.shifted, coefficient(fisher.strengths, coef))
+
+
+@register_criterion('eq15')
+def _eq15(fisher: DomainFisher, coef: str | float) -> Scores:
+    return eq15(fisher.clean, fisher.shifted, coefficient(fisher.strengths, coef), fisher.gamma, fisher.tau)
+
+
+@register_criterion('mean')
+def _mean(fisher: DomainFisher, coef: str | float) -> Scores:
+    return mean_normalised(fisher.clean, fisher.shifted, coefficient(fisher.strengths, coef), fisher.damping)
+
+
+@register_criterion('F', needs_shift=False)
+def _f(fisher: DomainFisher, coef: str | float) -> Scores:
+    return fisher.clean
+
+
+@register_criterion('dF')
+def _df(fisher: DomainFisher, coef: str | float) -> Scores:
+    return delta_f(fisher.clean, fisher.shifted, fisher.damping)
+
+
+def _random(tensors: Mapping[str, Tensor], seed: int) -> Scores:
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.rand(tensor.shape, generator=generator) for name, tensor in tensors.items()}
+
+
+register_criterion('random', needs_data=False, needs_shift=False)(_random)
+for _kind in KINDS:
+    register_criterion(f'random_{_kind}', needs_data=False, needs_shift=False, kind=_kind)(_random)
+
+
+@register_criterion('magnitude', needs_data=False, needs_shift=False)
+def _magnitude(tensors: Mapping[str, Tensor], seed: int) -> Scores:
+    return {name: tensor.detach().abs().float() for name, tensor in tensors.items()}
+
+
+@register_criterion('small_magnitude', needs_data=False, needs_shift=False)
+def _small_magnitude(tensors: Mapping[str, Tensor], seed: int) -> Scores:
+    sizes = _magnitude(tensors, seed)
+    peak = max(float(size.max()) for size in sizes.values())
+    return {name: peak - size for name, size in sizes.items()}
+
+
+def find_criterion(name: str) -> Criterion:
+    """The criterion of a name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if name not in CRITERIA:
+        raise ValueError(f'criterion={name!r} is unknown: use one of {tuple(CRITERIA)}.')
+    return CRITERIA[name]
+
+
+def score(criterion: str, fisher: DomainFisher, coef: str | float = 'abs') -> Scores:
     """Scores of all entries by a criterion of Fisher information.
 
     Args:
-        criterion: ``'rank'`` (default of FisherTune here), ``'eq7'``, ``'eq15'``, ``'mean'``, ``'F'`` or ``'dF'``.
+        criterion: One that needs data, see :func:`fisher_criteria`.
         fisher: The estimation.
         coef: Rule of the coefficient.
 
     Raises:
-        ValueError: For another criterion, or for any but ``'F'`` where F(x) equals F(x') everywhere.
+        ValueError: If the criterion is unknown or needs no data, or if it needs a shift and F(x) equals F(x') everywhere.
     """
-    if criterion in FISHER and criterion != 'F' and not fisher.has_shift:
+    chosen = find_criterion(criterion)
+    if not chosen.needs_data:
+        raise ValueError(f'criterion={criterion!r} takes no Fisher information: use one of {fisher_criteria()}.')
+    if chosen.needs_shift and not fisher.has_shift:
         raise ValueError(
             f"criterion={criterion!r} compares F(x) with F(x'), which are equal everywhere in these scores "
             f"(estimator={fisher.meta.get('estimator')!r}, shift.factor={fisher.meta.get('factor')}): use criterion='F', or "
@@ -220,19 +329,7 @@ def score(criterion: str, fisher: DomainFisher, coef: str | float = 'abs') -> di
         )
     if 'candidates' in fisher.meta and narrow(fisher.clean, fisher.candidates) is not fisher.clean:
         return _score_of_rows(criterion, fisher, coef)
-    clean, shifted, m = fisher.clean, fisher.shifted, fisher.damping
-    if criterion == 'F':
-        return clean
-    if criterion == 'dF':
-        return delta_f(clean, shifted, m)
-    if criterion not in FISHER:
-        raise ValueError(f'criterion={criterion!r} is none of {FISHER}.')
-    c = coefficient(fisher.strengths, coef)
-    if criterion == 'eq7':
-        return eq7(clean, shifted, c)
-    if criterion == 'eq15':
-        return eq15(clean, shifted, c, fisher.gamma, fisher.tau)
-    return (rank_combined if criterion == 'rank' else mean_normalised)(clean, shifted, c, m)
+    return chosen.function(fisher, coef)
 
 
 def _score_of_rows(criterion: str, fisher: DomainFisher, coef: str | float) -> dict[str, Tensor]:
@@ -249,22 +346,21 @@ def _score_of_rows(criterion: str, fisher: DomainFisher, coef: str | float) -> d
     return found
 
 
-def data_free_score(criterion: str, tensors: Mapping[str, nn.Parameter], seed: int = 0) -> dict[str, Tensor]:
-    """Scores that need no data: uniform at random, or |w| (``'small_magnitude'``: the smallest first).
+def data_free_score(criterion: str, tensors: Mapping[str, nn.Parameter], seed: int = 0) -> Scores:
+    """Scores that need no data.
+
+    Args:
+        criterion: One that needs no data.
+        tensors: The weights.
+        seed: Seeds random scores.
 
     Raises:
-        ValueError: For another criterion.
+        ValueError: If the criterion is unknown or needs data.
     """
-    if criterion in RANDOM:
-        generator = torch.Generator().manual_seed(seed)
-        return {name: torch.rand(tensor.shape, generator=generator) for name, tensor in tensors.items()}
-    sizes = {name: tensor.detach().abs().float() for name, tensor in tensors.items()}
-    if criterion == 'magnitude':
-        return sizes
-    if criterion == 'small_magnitude':
-        peak = max(float(size.max()) for size in sizes.values())
-        return {name: peak - size for name, size in sizes.items()}
-    raise ValueError(f'criterion={criterion!r} is none of {(*RANDOM, *MAGNITUDE)}.')
+    chosen = find_criterion(criterion)
+    if chosen.needs_data:
+        raise ValueError(f'criterion={criterion!r} needs Fisher information.')
+    return chosen.function(tensors, seed)
 
 
 def ranking(scores: Mapping[str, Tensor], candidates: Sequence[Candidate], count: int, criterion: str = 'rank') -> Tensor:
@@ -274,12 +370,12 @@ def ranking(scores: Mapping[str, Tensor], candidates: Sequence[Candidate], count
         scores: By tensor name, in the order of :func:`mmseg_dafm.fishertune.candidates.candidate_tensors`.
         candidates: Rows that may be selected; ``random_q`` and its kin narrow them to one kind.
         count: Number of weights.
-        criterion: Only for the narrowing.
+        criterion: Its ``kind`` narrows the candidates.
 
     Raises:
         ValueError: If there are fewer candidates than ``count``, or scores are not finite.
     """
-    kind = criterion.removeprefix('random_') if criterion.startswith('random_') else None
+    kind = find_criterion(criterion).kind
     parts = []
     for name, values in scores.items():
         masked = torch.full_like(values, -1, dtype=torch.float32)

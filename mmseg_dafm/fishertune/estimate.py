@@ -26,7 +26,7 @@ from mmseg_dafm.fishertune.squared_gradients import (
     plan,
     test_mode,
 )
-from mmseg_dafm.fishertune.variational import LogPrecision, WeightNoise, posterior_width, prior_widths
+from mmseg_dafm.fishertune.variational import LogPrecision, WeightNoise, gamma_of, posterior_width, prior_widths
 
 ESTIMATORS = ('von', 'plain', 'sgvb')
 PATHS = ('auto', 'loop', 'batch')
@@ -53,9 +53,8 @@ class DomainFisherEstimator:
 
     Estimators:
         ``'plain'``: F = mean of g^2 at the pretrained weights (equation 9).
-        ``'von'``: natural-gradient variational inference. Lambda <- (1 - rho) Lambda + rho (g^2 / gamma + tau^-2) with
-        theta ~ N(theta_pt, Lambda^-1), rho = 1/k in the k-th of ``blocks`` blocks of images: its fixed point is equation 14. It
-        starts at the prior, Lambda = tau^-2, and costs one pass, as ``'plain'``.
+        ``'von'``: :func:`~mmseg_dafm.fishertune.variational.von_update` with theta ~ N(theta_pt, Lambda^-1) and rho = 1/k in
+        the k-th of ``blocks`` blocks of images. It starts at the prior, Lambda = tau^-2, and costs one pass, as ``'plain'``.
         ``'sgvb'``: algorithm 1 to the letter, Adam on log Lambda. Deviation: gamma comes from the damping and a plain
         estimate of ``pilot_images``.
 
@@ -289,7 +288,7 @@ class DomainFisherEstimator:
         self._stop_if_bad()
         sum_over_ranks(pilot.values())
         damping = self._damping(pilot) / self.pilot_images
-        gamma = {name: damping * tau**2 for name, tau in self.tau.items()}
+        gamma = {name: gamma_of(damping, tau) for name, tau in self.tau.items()}
         posteriors = {domain: LogPrecision(self.tensors, gamma, self.tau, self.sgvb_lr) for domain in (CLEAN, SHIFTED)}
         noise, names = WeightNoise(self.tensors), list(self.tensors)
         rounds = self._rounds(self._share(self.images)[0])

@@ -19,7 +19,7 @@ from mmseg_dafm.core.processes import any_rank, from_first_rank
 from mmseg_dafm.core.random_state import preserved_rng
 from mmseg_dafm.core.runner import rewrap, unwrapped
 from mmseg_dafm.fishertune import schedule
-from mmseg_dafm.fishertune.criteria import CRITERIA, FISHER, DomainFisher, coefficient, data_free_score, ranking, score
+from mmseg_dafm.fishertune.criteria import DomainFisher, coefficient, data_free_score, find_criterion, ranking, score
 from mmseg_dafm.fishertune.score_file import check_belongs, differences, fingerprint, load_fisher, save_fisher, some
 from mmseg_dafm.hooks.fisher_estimation import WHOLE, Estimation
 from mmseg_dafm.hooks.fisher_report import write_selection
@@ -85,8 +85,10 @@ class FisherTuneHook(Hook):
         seed: int | None = None,
         estimation: dict | None = None,
     ) -> None:
-        if criterion not in CRITERIA:
-            raise ValueError(f'FisherTuneHook: criterion={criterion!r} is unknown: use one of {CRITERIA}.')
+        try:
+            rule = find_criterion(criterion)
+        except ValueError as error:
+            raise ValueError(f'FisherTuneHook: {error}') from None
         if warmup_iters < 0 or interval < 1:
             raise ValueError(f'FisherTuneHook: warmup_iters={warmup_iters} must be 0 or more, interval={interval} 1 or more.')
         self.warmup_iters, self.criterion, self.coef, self.interval, self.seed = warmup_iters, criterion, coef, interval, seed
@@ -98,14 +100,19 @@ class FisherTuneHook(Hook):
             self.estimation = Estimation(**(estimation or {}))
         except TypeError as error:
             raise ValueError(f'FisherTuneHook: estimation has a key that does not exist: {error}.') from None
-        if criterion in FISHER and criterion != 'F' and scores is None and not self.estimation.has_shift:
+        if rule.needs_shift and scores is None and not self.estimation.has_shift:
             raise ValueError(
                 f'FisherTuneHook: estimation.estimator={self.estimation.estimator!r} with shift={self.estimation.shift} has no '
                 f"shift, which criterion={criterion!r} needs: use 'F'."
             )
         self.trained_count(0.0, 100, 100)
-        if criterion in FISHER:
+        if rule.needs_data:
             coefficient(torch.zeros(1, 2), coef)
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether the criterion needs Fisher information."""
+        return find_criterion(self.criterion).needs_data
 
     def trained_count(self, progress: float, base: int, candidates: int) -> int:
         """Number of weights that train at t/T."""
@@ -209,8 +216,7 @@ class FisherTuneHook(Hook):
             ValueError: For too few candidates, or an estimation that cannot be.
         """
         wanted, candidates = self.largest_count(wrapper), candidate_count(wrapper)
-        kind = self.criterion.removeprefix('random_') if self.criterion.startswith('random_') else None
-        allowed = candidate_count(wrapper, kind)
+        allowed = candidate_count(wrapper, find_criterion(self.criterion).kind)
         if wanted > allowed:
             raise ValueError(
                 f'FisherTuneHook: criterion={self.criterion!r} has {allowed:,} candidates, fewer than the {wanted:,} weights of '
@@ -221,9 +227,9 @@ class FisherTuneHook(Hook):
                 f'FisherTuneHook: {wanted:,} of {candidates:,} candidates will be trained: FisherTune pays for small shares',
                 'current', logging.WARNING,
             )  # fmt: skip
-        if self.criterion in FISHER and self.scores is None:
+        if self.needs_data and self.scores is None:
             self.estimation.check(model, wrapper)
-        if self.criterion not in FISHER and self.scores is not None:
+        if not self.needs_data and self.scores is not None:
             raise ValueError(f'FisherTuneHook: scores={self.scores!r} is not used by criterion={self.criterion!r}: remove one.')
 
     def largest_count(self, wrapper: SelectedWeights) -> int:
@@ -234,7 +240,7 @@ class FisherTuneHook(Hook):
         """The ranking of weights, the same on all processes."""
         if self.best is not None:
             return self.best
-        fisher = self.fisher(runner) if self.criterion in FISHER else None
+        fisher = self.fisher(runner) if self.needs_data else None
         return self.ranked(runner, lambda wrapper: fisher)
 
     def ranked(self, runner, source: Callable[[SelectedWeights], DomainFisher | None]) -> Tensor:

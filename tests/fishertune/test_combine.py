@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from mmseg_dafm.fishertune import criteria
 from mmseg_dafm.fishertune import criteria as combine
 from mmseg_dafm.fishertune.candidates import Candidate
 from mmseg_dafm.fishertune.criteria import CRITERIA, DomainFisher, data_free_score, ranking, score
@@ -130,13 +131,31 @@ def test_magnitudes():
 def test_all_criteria_are_known_and_others_not():
     tensors = {n: torch.nn.Parameter(torch.randn(s)) for n, s in SHAPES.items()}
     for criterion in CRITERIA:
-        free = criterion.startswith('random') or 'magnitude' in criterion
-        scores = data_free_score(criterion, tensors) if free else score(criterion, fisher())
+        needs_data = CRITERIA[criterion].needs_data
+        scores = score(criterion, fisher()) if needs_data else data_free_score(criterion, tensors)
         assert all(torch.isfinite(part).all() for part in scores.values())
     with pytest.raises(ValueError, match="criterion='hessian'"):
         score('hessian', fisher())
     with pytest.raises(ValueError, match="criterion='hessian'"):
         data_free_score('hessian', tensors)
+
+
+def test_a_criterion_is_added_in_one_place(monkeypatch):
+    monkeypatch.setattr(criteria, 'CRITERIA', dict(CRITERIA))
+
+    @criteria.register_criterion('sum')
+    def both(fisher, coef):
+        return {name: F + fisher.shifted[name] for name, F in fisher.clean.items()}
+
+    found = fisher()
+    assert torch.equal(score('sum', found)['a'], found.clean['a'] + found.shifted['a'])
+    assert 'sum' in criteria.fisher_criteria()
+    with pytest.raises(ValueError, match="there is a criterion 'sum' already"):
+        criteria.register_criterion('sum')(both)
+    with pytest.raises(ValueError, match="criterion='random' takes no Fisher information"):
+        score('random', found)
+    with pytest.raises(ValueError, match="criterion='sum' needs Fisher information"):
+        data_free_score('sum', {})
 
 
 def test_checks_of_an_estimation():

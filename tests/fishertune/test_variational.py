@@ -5,21 +5,72 @@ import math
 import pytest
 import torch
 
-from mmseg_dafm.fishertune.variational import LogPrecision, WeightNoise, fisher_of, posterior_width, precision_of, prior_widths
+from mmseg_dafm.fishertune.variational import (
+    LogPrecision,
+    WeightNoise,
+    expected_loss,
+    fisher_of,
+    free_energy,
+    free_energy_gradient,
+    gamma_of,
+    kl_divergence,
+    posterior_width,
+    precision_of,
+    prior_widths,
+    von_update,
+)
 
 H, GAMMA, TAU = 3.0, 0.5, 0.7
 
 
-def free_energy(precision, fisher=H, gamma=GAMMA, tau=TAU):
+def slow_free_energy(precision, fisher=H, gamma=GAMMA, tau=TAU):
     """E_q[L] + gamma KL for the quadratic loss 1/2 fisher theta^2 and q = N(0, 1 / precision)."""
     return 0.5 * fisher / precision + gamma * 0.5 * (tau**-2 / precision - 1 + math.log(tau**2) + math.log(precision))
 
 
+def test_equations_11_to_13_against_torch_distributions():
+    generator = torch.Generator().manual_seed(0)
+    precision, fisher = (torch.rand(6, generator=generator, dtype=torch.float64) + 0.1 for _ in range(2))
+    mean = torch.randn(6, generator=generator, dtype=torch.float64)
+    normal = torch.distributions.Normal
+    q, prior = normal(mean, precision**-0.5), normal(torch.zeros(6, dtype=torch.float64), TAU)
+    kl = torch.distributions.kl_divergence(q, prior).sum()
+    torch.testing.assert_close(kl_divergence(precision, TAU, float(mean.norm())), kl)
+    # E[1/2 F (theta - mean)^2] under q is exact for a quadratic loss
+    expected = sum(0.5 * float(f) / float(p) for f, p in zip(fisher, precision, strict=True)) + 2.0
+    assert float(expected_loss(2.0, fisher, precision)) == pytest.approx(expected)
+    centred = torch.distributions.kl_divergence(normal(torch.zeros_like(mean), precision**-0.5), prior).sum()
+    torch.testing.assert_close(free_energy(2.0, fisher, precision, GAMMA, TAU), expected + GAMMA * centred)
+    one = torch.tensor([1.7], dtype=torch.float64)
+    assert float(free_energy(0.0, torch.full_like(one, H), one, GAMMA, TAU)) == pytest.approx(slow_free_energy(1.7))
+
+
 def test_equation_14_is_the_minimum_of_the_free_energy():
-    best = float(precision_of(torch.tensor(H, dtype=torch.float64), GAMMA, TAU))
-    assert all(free_energy(best) < free_energy(best * factor) for factor in (0.5, 0.99, 1.01, 2.0))
-    assert float(fisher_of(torch.tensor(best, dtype=torch.float64), GAMMA, TAU)) == pytest.approx(H)
+    best = precision_of(torch.tensor([H], dtype=torch.float64), GAMMA, TAU)
+    energy = lambda precision: float(free_energy(0.0, torch.tensor([H], dtype=torch.float64), precision, GAMMA, TAU))  # noqa: E731
+    assert all(energy(best) < energy(best * factor) for factor in (0.5, 0.99, 1.01, 2.0))
+    assert float(fisher_of(best, GAMMA, TAU)) == pytest.approx(H)
     assert float(fisher_of(torch.tensor(0.1), GAMMA, TAU)) == 0
+    assert gamma_of(GAMMA * TAU**-2, TAU) == pytest.approx(GAMMA)
+
+
+def test_the_gradient_is_that_of_the_free_energy():
+    """The mean over draws of a quadratic loss, against autograd of equation 11."""
+    log = torch.tensor([0.3], dtype=torch.float64, requires_grad=True)
+    free_energy(0.0, torch.tensor([H], dtype=torch.float64), log.exp(), GAMMA, TAU).backward()
+    noise = torch.randn(10**6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    width = torch.exp(-0.5 * log.detach())
+    found = free_energy_gradient(H * width * noise, noise, width, GAMMA, TAU).mean()
+    assert float(found) == pytest.approx(float(log.grad), rel=0.01)
+
+
+def test_von_with_rate_1_over_k_is_equation_14_of_the_mean():
+    squares = torch.rand(5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    precision = torch.full((4,), TAU**-2, dtype=torch.float64)
+    for k, square in enumerate(squares, 1):
+        precision = von_update(precision, square, GAMMA, TAU, 1 / k)
+        torch.testing.assert_close(precision, precision_of(squares[:k].mean(0), GAMMA, TAU))
+        torch.testing.assert_close(precision**-0.5, posterior_width(squares[:k].mean(0), TAU, GAMMA * TAU**-2))
 
 
 def test_width_is_the_inverse_root_of_the_precision():

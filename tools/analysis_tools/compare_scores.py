@@ -16,14 +16,14 @@ sys.path.insert(0, str(ROOT))
 
 from mmseg_dafm.analysis.score_overlap import change_curves, compare, draw_curves, to_markdown
 from mmseg_dafm.core.files import replacing, writable_folder
-from mmseg_dafm.fishertune.criteria import FISHER, coef_of
+from mmseg_dafm.fishertune.criteria import coef_of, fisher_criteria
 from mmseg_dafm.fishertune.score_file import differences, load_fisher, some
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('scores', type=Path, nargs='+', help='files of FisherTuneHook or tools/estimate_dr_fim.py')
-    parser.add_argument('--criteria', nargs='+', default=list(FISHER), choices=FISHER)
+    parser.add_argument('--criteria', nargs='+', default=list(fisher_criteria()), choices=fisher_criteria())
     parser.add_argument('--share', type=float, default=0.05, help="selected share of the backbone's parameters")
     parser.add_argument('--coef', default='abs', help='weight of the domain term: abs, raw or a number')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/compare_scores'), help='folder of the tables and the picture')

@@ -10,7 +10,7 @@ sys.path.insert(0, str(ROOT))
 
 from mmseg_dafm.analysis.score_overlap import selected_size
 from mmseg_dafm.core.files import replacing, writable_folder
-from mmseg_dafm.fishertune.criteria import FISHER, coef_of, ranking, score
+from mmseg_dafm.fishertune.criteria import coef_of, fisher_criteria, ranking, score
 from mmseg_dafm.fishertune.score_file import load_fisher
 from mmseg_dafm.fishertune.summary import jaccard, summarise, table
 from mmseg_dafm.hooks.fisher_report import draw_sensitivity
@@ -19,7 +19,7 @@ from mmseg_dafm.hooks.fisher_report import draw_sensitivity
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('scores', type=Path, help='file of FisherTuneHook or tools/estimate_dr_fim.py')
-    parser.add_argument('--criteria', nargs='+', default=['rank', 'F', 'dF'], choices=FISHER)
+    parser.add_argument('--criteria', nargs='+', default=['rank', 'F', 'dF'], choices=fisher_criteria())
     parser.add_argument('--share', type=float, default=0.05, help="selected share of the backbone's parameters")
     parser.add_argument('--coef', default='abs', help='abs, raw or a number')
     parser.add_argument('--out', type=Path, help='picture (default: beside the scores); a .json of the same name is written too')
