@@ -72,10 +72,7 @@ def estimate(args: argparse.Namespace) -> DomainFisher:
     number, parts = (int(text) for text in args.part.split('/'))
     seed = next((s for s in (hook.get('seed'), (cfg.get('randomness') or {}).get('seed')) if s is not None), 0)
     options = {**hook.get('estimation', {}), 'seed': seed, 'part': (number, parts), **args.options}
-    try:
-        estimation = Estimation(**options)
-    except TypeError as error:
-        raise ValueError(f'--options: {error}.') from None
+    estimation = Estimation.of(options)
     check_config(cfg, ('train_dataloader',))
     drop_pretrained(cfg.model)
     adapt_to_device(cfg)

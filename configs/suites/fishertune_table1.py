@@ -30,7 +30,7 @@ _options = dict(
     rein=[f'{_adapter}.type=Rein', f'{_adapter}.tokens=100', f'{_adapter}.rank=16', f'{_adapter}.query_channels=256',
           'model.type=ReinEncoderDecoder', f'{_rate}=1.0'],
     vqt=[f'{_adapter}.type=VQT', f'{_adapter}.tokens=128', f'{_rate}=1.0'],
-    childtune_d=[f'{_hook}.criterion=F', f'{_hook}.estimation._delete_=True', f'{_hook}.estimation.estimator=batch',
+    childtune_d=[f'{_hook}.criterion=F', f'{_hook}.estimation._delete_=True', f'{_hook}.estimation.estimator=batch_gradient',
                  f'{_hook}.estimation.images=1000', f'{_hook}.estimation.batch_size=4', f'{_hook}.schedule=constant',
                  f'{_hook}.delta_min=0.05', f'{_hook}.delta_max=0.05', f'{_hook}.warmup_iters=0'],
 )  # fmt: skip

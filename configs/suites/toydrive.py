@@ -45,8 +45,8 @@ _rows = [
     *(('vit', name.lower(), name, 'vit', [f'{_adapter}.type={name}', *options, f'{_lr}=1.0'])
       for name, options in _small.items()),
     ('vit', 'childtune_f', 'ChildTune-F', 'vit_childtune', []),
-    ('vit', 'childtune_d', 'ChildTune-D', 'vit_fishertune', [f'{_criterion}=F', 'custom_hooks.0.estimation.estimator=batch',
-     'custom_hooks.0.schedule=constant']),
+    ('vit', 'childtune_d', 'ChildTune-D', 'vit_fishertune', [
+        f'{_criterion}=F', 'custom_hooks.0.estimation.estimator=batch_gradient', 'custom_hooks.0.schedule=constant']),
     ('vit', 'random', 'Random', 'vit_fishertune', [f'{_criterion}=random']),
     ('vit', 'rank', 'FisherTune', 'vit_fishertune', []),
     *(('vit', name, f'FisherTune, {name}', 'vit_fishertune', [f'{_criterion}={name}', _scores])

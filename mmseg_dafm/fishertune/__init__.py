@@ -3,7 +3,7 @@
 | What | Paper | Function | File |
 |---|---|---|---|
 | candidates: query, key, value, feed-forward weights | eq. 3 | `find_candidates` | candidates.py |
-| diagonal Fisher information, image by image | eq. 4, 8, 9 | `add_squares_by_loop`, `add_squares_by_batch` | squared_gradients.py |
+| diagonal Fisher information | eq. 4, 8, 9 | `add_squares_by_loop`, `add_squares_by_batch` | squared_gradients.py |
 | labels drawn from the model | eq. 4, 9 | `draw_labels` | squared_gradients.py |
 | simulated shift of features (DSU) | eq. 6 | `perturb` | feature_shift.py |
 | relative change, Delta F | eq. 5 | `relative_change` | criteria.py |

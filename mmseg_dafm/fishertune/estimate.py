@@ -2,8 +2,10 @@
 
 import logging
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,8 +30,11 @@ from mmseg_dafm.fishertune.squared_gradients import (
 )
 from mmseg_dafm.fishertune.variational import LogPrecision, WeightNoise, gamma_of, posterior_width, prior_widths
 
-ESTIMATORS = ('von', 'plain', 'sgvb')
-PATHS = ('auto', 'loop', 'batch')
+# the last is no Fisher information: squared gradients of batches, see squared_gradients.batch_squares
+ESTIMATORS = ('von', 'plain', 'sgvb', 'batch_gradient')
+PATHS = ('auto', 'loop', 'batched')
+# Names up to version 0.1, when 'batch' meant three things and blocks two.
+RENAMED = {'estimator': {'batch': 'batch_gradient'}, 'path': {'batch': 'batched'}}
 CLEAN, SHIFTED = 'clean', 'shifted'
 LOGGER = logging.getLogger(__name__)
 # the samples of each group in turn
@@ -37,6 +42,63 @@ Source = Callable[[Sequence[Group]], Iterable[Sequence[Any]]]
 Watch = Callable[[Iterable, int, str], Iterable]
 # samples, one seed per sample -> samples with the labels that the losses are taken at
 Label = Callable[[Sequence[Any], Sequence[int]], Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class EstimationOptions:
+    """How to estimate the Fisher information.
+
+    Attributes:
+        images: T2, number of training images.
+        batch_size: Images of a group: they share a forward pass where that is exact, and a draw of the weights.
+        bank_images: Images that the spread of feature statistics is measured on.
+        estimator: ``'von'``, ``'plain'`` or ``'sgvb'``, see :class:`DomainFisherEstimator`; ``'batch_gradient'``: squared
+            gradients of batches of ``batch_size`` without a shift, for the criterion ``'F'`` (ChildTuning-D).
+        path: ``'loop'``, ``'batched'``, or ``'auto'``: batched where that gives the loop's numbers on the first group.
+        damping: Factor on the mean of F(x) that gives m = gamma tau^-2.
+        tau: Prior standard deviation as a share of each tensor's root mean square.
+        updates: Updates of the posterior of ``'von'``.
+        pilot_images: Images that the damping of ``'sgvb'`` is measured on.
+        sgvb_lr: Learning rate of Adam of ``'sgvb'``; it moves log Lambda by at most this per step, one step a batch.
+        seed: Seeds the order of images, the shift and the drawn weights.
+
+    Raises:
+        ValueError: If an option is unknown, of another type or out of range.
+    """
+
+    images: int = 1000
+    batch_size: int = 1
+    bank_images: int = 256
+    estimator: str = 'von'
+    path: str = 'auto'
+    damping: float = 1.0
+    tau: float = 0.05
+    updates: int = 8
+    pilot_images: int = 16
+    sgvb_lr: float = 1e-2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for key, renamed in RENAMED.items():
+            if getattr(self, key) in renamed:
+                new = renamed[getattr(self, key)]
+                warnings.warn(f'estimation.{key}={getattr(self, key)!r} is now {new!r}.', DeprecationWarning, stacklevel=3)
+                object.__setattr__(self, key, new)
+        for key, known in (('estimator', ESTIMATORS), ('path', PATHS)):
+            if getattr(self, key) not in known:
+                raise ValueError(f'estimation.{key}={getattr(self, key)!r} is unknown: use one of {known}.')
+        for key in ('images', 'bank_images', 'batch_size', 'updates', 'pilot_images', 'seed'):
+            if not isinstance(getattr(self, key), int):
+                raise ValueError(f'estimation.{key}={getattr(self, key)!r} must be a whole number.')
+        for key in ('images', 'bank_images'):
+            if getattr(self, key) < 2:
+                raise ValueError(f'estimation.{key}={getattr(self, key)} must be at least 2.')
+        for key in ('batch_size', 'updates', 'pilot_images'):
+            if getattr(self, key) < 1:
+                raise ValueError(f'estimation.{key}={getattr(self, key)} must be at least 1.')
+        for key in ('damping', 'tau', 'sgvb_lr'):
+            if not getattr(self, key) > 0:
+                raise ValueError(f'estimation.{key}={getattr(self, key)} must be above 0.')
 
 
 class DomainFisherEstimator:
@@ -54,7 +116,8 @@ class DomainFisherEstimator:
     Estimators:
         ``'plain'``: F = mean of g^2 at the pretrained weights (equation 9).
         ``'von'``: :func:`~mmseg_dafm.fishertune.variational.von_update` with theta ~ N(theta_pt, Lambda^-1) and rho = 1/k in
-        the k-th of ``blocks`` blocks of images. It starts at the prior, Lambda = tau^-2, and costs one pass, as ``'plain'``.
+        the k-th of ``options.updates`` blocks of images. It starts at the prior, Lambda = tau^-2, and costs one pass, as
+        ``'plain'``.
         ``'sgvb'``: algorithm 1 to the letter, Adam on log Lambda. Deviation: gamma comes from the damping and a plain
         estimate of ``pilot_images``.
 
@@ -64,17 +127,7 @@ class DomainFisherEstimator:
         losses: Losses of samples; see :data:`mmseg_dafm.fishertune.squared_gradients.Losses`.
         source: Gives the samples of groups.
         shift: The perturbation.
-        images: T2, number of images.
-        batch_size: Images of a group: they share a forward pass where that is exact, and a draw of the weights.
-        bank_images: Images that the spreads of the perturbation are measured on.
-        estimator: See above.
-        path: ``'loop'``, ``'batch'``, or ``'auto'``: the batched path where it gives the loop's numbers on the first group.
-        damping: Factor on the mean of F(x) that gives m = gamma tau^-2.
-        tau: Prior standard deviation as a share of the root mean square of each tensor.
-        blocks: Of ``'von'``.
-        pilot_images: Of ``'sgvb'``.
-        sgvb_lr: Of ``'sgvb'``.
-        seed: Of everything random.
+        options: How to estimate.
         candidates: Rows that the damping is the mean over; None takes all.
         watch: Shows progress.
         label: Labels the samples, on x and at the pretrained weights whatever the estimator: x' and perturbed weights are judged
@@ -96,57 +149,46 @@ class DomainFisherEstimator:
         losses: Losses,
         source: Source,
         shift: FeatureShift,
-        images: int = 1000,
-        batch_size: int = 1,
-        bank_images: int = 256,
-        estimator: str = 'von',
-        path: str = 'auto',
-        damping: float = 1.0,
-        tau: float = 0.05,
-        blocks: int = 8,
-        pilot_images: int = 16,
-        sgvb_lr: float = 1e-2,
-        seed: int = 0,
+        options: EstimationOptions,
         candidates: Sequence[Candidate] | None = None,
         watch: Watch = lambda items, total, title: items,
         label: Label | None = None,
         tolerance: float = 1e-3,
         name: Callable[[Any], str] = lambda sample: 'a sample',
     ) -> None:
-        if estimator not in ESTIMATORS:
-            raise ValueError(f'estimator={estimator!r} is unknown: use one of {ESTIMATORS}.')
-        if path not in PATHS:
-            raise ValueError(f'path={path!r} is unknown: use one of {PATHS}.')
-        if damping <= 0 or tau <= 0:
-            raise ValueError(f'damping={damping} and tau={tau} must be above 0.')
+        if options.estimator == 'batch_gradient':
+            raise ValueError("estimator='batch_gradient' has no shift: call squared_gradients.batch_squares.")
         self.model, self.tensors, self.source, self.shift = model, dict(tensors), source, shift
         self.unchecked_losses, self.name = losses, name
         self.bad: list[str] = []
-        self.images, self.batch_size, self.bank_images = images, batch_size, min(bank_images, images)
-        self.estimator, self.path, self.damping, self.seed = estimator, path, damping, seed
-        self.blocks, self.pilot_images, self.sgvb_lr = blocks, min(pilot_images, images), sgvb_lr
-        self.candidates = candidates
-        self.watch, self.label, self.tolerance, self.tau = watch, label, tolerance, prior_widths(tensors, tau)
+        self.options, self.candidates = options, candidates
+        self.watch, self.label, self.tolerance, self.tau = watch, label, tolerance, prior_widths(tensors, options.tau)
         self.device = next(iter(self.tensors.values())).device
-        self.strengths = torch.zeros(images, 2, dtype=torch.float64)
+        self.strengths = torch.zeros(options.images, 2, dtype=torch.float64)
         self.layers: LayerGradients | None = None
 
     def run(self) -> DomainFisher:
         """Estimate; all processes end with the same values.
 
         Raises:
-            ValueError: If F is not finite or zero, or ``path='batch'`` does not apply.
+            ValueError: If F is not finite or zero, or ``path='batched'`` does not apply.
         """
         with test_mode(self.model):
             self.measure_spreads()
             used = self.choose_path()
-            estimate = self._sgvb if self.estimator == 'sgvb' else self._squares
-            weights = self.tensors if used == 'loop' or self.estimator == 'sgvb' else {}
-            with only_requires_grad(self.model, weights), self.layers if used == 'batch' else nullcontext():
+            estimate = self._sgvb if self.options.estimator == 'sgvb' else self._squares
+            weights = self.tensors if used == 'loop' or self.options.estimator == 'sgvb' else {}
+            with only_requires_grad(self.model, weights), self.layers if used == 'batched' else nullcontext():
                 found, damping = estimate()
         strengths = self.strengths.to(self.device)
         sum_over_ranks([strengths])
-        meta = dict(estimator=self.estimator, path=used, images=self.images, batch_size=self.batch_size, seed=self.seed)
+        meta = dict(
+            estimator=self.options.estimator,
+            path=used,
+            images=self.options.images,
+            batch_size=self.options.batch_size,
+            seed=self.options.seed,
+        )
         meta.update(positions=list(self.shift.positions), factor=self.shift.factor, noise=self.shift.noise)
         result = DomainFisher(found[CLEAN], found[SHIFTED], strengths.cpu(), damping, self.tau, meta)
         result.check()
@@ -179,7 +221,9 @@ class DomainFisherEstimator:
         """Measure how the feature statistics vary over the first ``bank_images`` images."""
         with torch.no_grad():
             # features do not depend on labels, and a pass that made some would be measured, too
-            for (_, ids), samples in self._samples(self._share(self.bank_images)[0], 'feature statistics', labelled=False):
+            for (_, ids), samples in self._samples(
+                self._share(min(self.options.bank_images, self.options.images))[0], 'feature statistics', labelled=False
+            ):
                 with self.shift.measuring(len(ids)):
                     self.losses(samples, self._seeds(ids))
         self._stop_if_bad()
@@ -187,25 +231,27 @@ class DomainFisherEstimator:
         self.shift.set_spreads()
 
     def choose_path(self) -> str:
-        """``'loop'`` or ``'batch'``, the same on every process."""
-        if self.path == 'loop' or (self.path == 'auto' and self.batch_size == 1):
+        """``'loop'`` or ``'batched'``, the same on every process."""
+        if self.options.path == 'loop' or (self.options.path == 'auto' and self.options.batch_size == 1):
             return 'loop'
         reason = ''
         try:
             self.layers = LayerGradients(self.model, self.tensors)
-            for (_, ids), samples in self._samples(self._share(self.images)[0][:1], 'choice of the path'):
+            for (_, ids), samples in self._samples(self._share(self.options.images)[0][:1], 'choice of the path'):
                 reason = self._compare(samples[:2], self._seeds(ids[:2]))
         except NotBatchable as error:
             reason = str(error)
         if not any_rank(bool(reason), self.device):
-            return 'batch'
-        if self.path == 'batch':
-            raise ValueError(f"path='batch' is not exact for this model: {reason or 'another process says so'}; use path='loop'.")
+            return 'batched'
+        if self.options.path == 'batched':
+            raise ValueError(
+                f"path='batched' is not exact for this model: {reason or 'another process says so'}; use path='loop'."
+            )
         LOGGER.warning(
             'Fisher information is estimated one image at a time (path="loop"): %s. That makes %d times as many passes as the '
             'batched path: 1.1 times its time on a CPU at batch 4 (docs/benchmarks.md), not measured on a GPU. Without gradient '
             'checkpointing of the backbone and with linear layers, path="auto" batches.',
-            reason or 'another process says so', self.batch_size,
+            reason or 'another process says so', self.options.batch_size,
         )  # fmt: skip
         return 'loop'
 
@@ -226,8 +272,8 @@ class DomainFisherEstimator:
 
     def _squares(self) -> tuple[dict[str, dict[str, Tensor]], float]:
         """Means of squared gradients, at the pretrained weights or at weights drawn from the posterior so far."""
-        von = self.estimator == 'von'
-        shares = self._share(self.images, self.blocks if von else 1)
+        von = self.options.estimator == 'von'
+        shares = self._share(self.options.images, self.options.updates if von else 1)
         totals = {domain: new_accumulators(self.tensors) for domain in (CLEAN, SHIFTED)}
         noise = WeightNoise(self.tensors) if von else None
         done, damping = 0, 0.0
@@ -248,16 +294,16 @@ class DomainFisherEstimator:
                     sum_over_ranks(part.values())
                     for name, total in totals[domain].items():
                         total.add_(part[name])
-            done = min(self.images, self._block_end(block, len(shares)))
+            done = min(self.options.images, self._block_end(block, len(shares)))
             damping = self._damping(totals[CLEAN]) / done
         next(reader, None)
         for parts in totals.values():
             for total in parts.values():
-                total.div_(self.images)
+                total.div_(self.options.images)
         return totals, damping
 
     def _damping(self, total: Mapping[str, Tensor]) -> float:
-        return damping_of(total if self.candidates is None else narrow(total, self.candidates), self.damping)
+        return damping_of(total if self.candidates is None else narrow(total, self.candidates), self.options.damping)
 
     def _widths(self, total: Mapping[str, Tensor], done: int, damping: float) -> dict[str, Tensor | float]:
         """Standard deviations of q; those of the prior before anything was seen."""
@@ -282,20 +328,20 @@ class DomainFisherEstimator:
 
     def _sgvb(self) -> tuple[dict[str, dict[str, Tensor]], float]:
         """Optimise log Lambda for x and for x', a step per group."""
-        pilot = new_accumulators(self.tensors)
-        for (_, ids), samples in self._samples(self._share(self.pilot_images)[0], 'pilot'):
+        pilot, count = new_accumulators(self.tensors), min(self.options.pilot_images, self.options.images)
+        for (_, ids), samples in self._samples(self._share(count)[0], 'pilot'):
             add_squares_by_loop(self.losses, self.tensors, samples, self._seeds(ids), pilot)
         self._stop_if_bad()
         sum_over_ranks(pilot.values())
-        damping = self._damping(pilot) / self.pilot_images
+        damping = self._damping(pilot) / count
         gamma = {name: gamma_of(damping, tau) for name, tau in self.tau.items()}
-        posteriors = {domain: LogPrecision(self.tensors, gamma, self.tau, self.sgvb_lr) for domain in (CLEAN, SHIFTED)}
+        posteriors = {domain: LogPrecision(self.tensors, gamma, self.tau, self.options.sgvb_lr) for domain in (CLEAN, SHIFTED)}
         noise, names = WeightNoise(self.tensors), list(self.tensors)
-        rounds = self._rounds(self._share(self.images)[0])
-        if self.sgvb_lr * len(rounds) < 1:
+        rounds = self._rounds(self._share(self.options.images)[0])
+        if self.options.sgvb_lr * len(rounds) < 1:
             LOGGER.warning(
                 'sgvb: %d steps of at most %g move log Lambda by less than 1; it stays near the prior, F near 0: raise images or '
-                'sgvb_lr', len(rounds), self.sgvb_lr,
+                'sgvb_lr', len(rounds), self.options.sgvb_lr,
             )  # fmt: skip
         reader = self._samples([group for group in rounds if group is not None], 'free energy')
         for step, group in enumerate(rounds):
@@ -319,7 +365,7 @@ class DomainFisherEstimator:
 
     def _rounds(self, share: list[Group]) -> list[Group | None]:
         """This rank's groups, padded with None to the number of steps that all ranks make."""
-        groups = math.ceil(self.images / self.batch_size)
+        groups = math.ceil(self.options.images / self.options.batch_size)
         steps = math.ceil(groups / world_size())
         return [*share, *[None] * (steps - len(share))]
 
@@ -340,12 +386,12 @@ class DomainFisherEstimator:
 
     def _share(self, images: int, blocks: int = 1) -> list[list[Group]]:
         rank = torch.distributed.get_rank() if world_size() > 1 else 0
-        return plan(images, self.batch_size, blocks, rank, world_size())
+        return plan(images, self.options.batch_size, blocks, rank, world_size())
 
     def _block_end(self, block: int, blocks: int) -> int:
         """Number of images of all ranks in the blocks up to this one."""
-        groups = math.ceil(self.images / self.batch_size)
-        return groups * (block + 1) // blocks * self.batch_size
+        groups = math.ceil(self.options.images / self.options.batch_size)
+        return groups * (block + 1) // blocks * self.options.batch_size
 
     def _samples(self, groups: list[Group], title: str, labelled: bool = True) -> Iterator[tuple[Group, Sequence[Any]]]:
         read = self.watch(self.source(groups), len(groups), title)
@@ -358,4 +404,4 @@ class DomainFisherEstimator:
         return [self._seed(i, 0) for i in ids]
 
     def _seed(self, number: int, purpose: int) -> int:
-        return (self.seed * 3 + purpose) * 10**7 + number
+        return (self.options.seed * 3 + purpose) * 10**7 + number

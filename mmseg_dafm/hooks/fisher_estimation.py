@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,13 @@ from mmseg_dafm.core.eager import run_eagerly
 from mmseg_dafm.core.tool_output import track
 from mmseg_dafm.fishertune.candidates import block_paths, block_widths, narrow, parameter_count
 from mmseg_dafm.fishertune.criteria import DomainFisher, damping_of
-from mmseg_dafm.fishertune.estimate import ESTIMATORS, PATHS, DomainFisherEstimator, Source, Watch
+from mmseg_dafm.fishertune.estimate import DomainFisherEstimator, EstimationOptions, Source, Watch
 from mmseg_dafm.fishertune.feature_shift import EMBEDDING, NOISES, FeatureShift, prefix_tokens
 from mmseg_dafm.fishertune.score_file import fingerprint
 from mmseg_dafm.fishertune.squared_gradients import SOURCES, LayerGradients, NotBatchable, batch_squares
 from mmseg_dafm.fishertune.variational import prior_widths
 from mmseg_dafm.hooks.fisher_samples import SampleLosses, sample_source
 
-# beside ESTIMATORS: no Fisher information, see batch_squares
-BATCH = 'batch'
-COUNTS = ('images', 'bank_images', 'batch_size', 'blocks', 'pilot_images', 'seed')
 # the part that is all images
 WHOLE = (0, 1)
 # options of modules and data sets that say where things lie or how they run, not what is computed
@@ -76,67 +74,53 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield name, list(value)
 
 
-@dataclass
-class Estimation:
-    """How to estimate.
+@dataclass(frozen=True)
+class Estimation(EstimationOptions):
+    """How to estimate the Fisher information of an mmengine model.
 
     Attributes:
-        images: T2, number of training images.
-        batch_size: Images that share a forward pass, where that is exact, and a draw of the weights.
-        bank_images: Images that the spread of feature statistics is measured on.
-        estimator: ``'von'``, ``'plain'``, ``'sgvb'``, or ``'batch'``: squared gradients of batches of ``batch_size`` without a
-            shift, for the criterion ``'F'`` (ChildTuning-D).
-        path: ``'auto'``, ``'loop'`` or ``'batch'``.
         label_source: ``'gt'``, ``'sample'`` or ``'argmax'``.
-        damping: Factor on the mean of F(x).
-        tau: Prior standard deviation as a share of each tensor's root mean square.
-        blocks: Updates of the posterior of ``'von'``.
-        pilot_images: Images that the damping of ``'sgvb'`` is measured on.
-        sgvb_lr: Rate of Adam of ``'sgvb'``; it moves log Lambda by at most this per step, one step a batch.
         amp: Passes in bfloat16. (In float16 small gradients would be 0: the estimation has no loss scaling.)
         shift: Options of :class:`mmseg_dafm.fishertune.feature_shift.FeatureShift`: ``positions``, ``probability``, ``factor``,
             ``noise``, and ``prefix_tokens``, the number of leading tokens that are no patches, where
             :func:`mmseg_dafm.fishertune.feature_shift.prefix_tokens` does not know the backbone.
         dataloader: Config of another loader than the training's.
-        seed: Of everything random.
         part: (i, n): the i-th of n disjoint parts of the images, to see how far two estimations agree.
+
+    The other options are those of :class:`~mmseg_dafm.fishertune.estimate.EstimationOptions`.
     """
 
-    images: int = 1000
-    batch_size: int = 1
-    bank_images: int = 256
-    estimator: str = 'von'
-    path: str = 'auto'
     label_source: str = 'gt'
-    damping: float = 1.0
-    tau: float = 0.05
-    blocks: int = 8
-    pilot_images: int = 16
-    sgvb_lr: float = 1e-2
     amp: bool = False
     shift: dict = field(default_factory=dict)
     dataloader: dict | None = None
-    seed: int = 0
     part: tuple[int, int] = WHOLE
 
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> 'Estimation':
+        """From the options of a config.
+
+        Raises:
+            ValueError: If there is no such option, or one is out of range.
+        """
+        options = dict(options)
+        if 'blocks' in options:
+            warnings.warn('estimation.blocks is now updates.', DeprecationWarning, stacklevel=2)
+            options.setdefault('updates', options.pop('blocks'))
+        known = [each.name for each in fields(cls)]
+        unknown = sorted(options.keys() - set(known))
+        if unknown:
+            raise ValueError(f'estimation has a key that does not exist: {unknown[0]!r}; there are {", ".join(known)}.')
+        return cls(**options)
+
     def __post_init__(self) -> None:
-        for key, known in (('estimator', (*ESTIMATORS, BATCH)), ('path', PATHS), ('label_source', SOURCES)):
-            if getattr(self, key) not in known:
-                raise ValueError(f'estimation.{key}={getattr(self, key)!r} is unknown: use one of {known}.')
-        if self.estimator == BATCH and self.label_source != 'gt':
+        super().__post_init__()
+        if self.label_source not in SOURCES:
+            raise ValueError(f'estimation.label_source={self.label_source!r} is unknown: use one of {SOURCES}.')
+        if self.estimator == 'batch_gradient' and self.label_source != 'gt':
             raise ValueError(
-                f"estimation.estimator='batch' squares gradients of true labels: label_source must be 'gt', got "
+                f"estimation.estimator='batch_gradient' squares gradients of true labels: label_source must be 'gt', got "
                 f'{self.label_source!r}.'
-            )
-        for key in COUNTS:
-            if not isinstance(getattr(self, key), int):
-                raise ValueError(f'estimation.{key}={getattr(self, key)!r} must be a whole number.')
-        for key in ('images', 'bank_images'):
-            if getattr(self, key) < 2:
-                raise ValueError(f'estimation.{key}={getattr(self, key)} must be at least 2.')
-        if min(self.batch_size, self.blocks, self.pilot_images) < 1 or min(self.damping, self.tau, self.sgvb_lr) <= 0:
-            raise ValueError(
-                'estimation.batch_size, blocks and pilot_images must be at least 1, damping, tau and sgvb_lr above 0.'
             )
         if self.amp not in (False, True):
             raise ValueError(f'estimation.amp={self.amp!r} must be False, or True for bfloat16.')
@@ -153,7 +137,7 @@ class Estimation:
         """Whether F(x') is estimated, and x' is not x."""
         shift = self.shift
         somewhere = shift.get('probability', 0.5) > 0 or EMBEDDING in (shift.get('positions') or [EMBEDDING])
-        return self.estimator != BATCH and shift.get('factor', 1.0) != 0 and somewhere
+        return self.estimator != 'batch_gradient' and shift.get('factor', 1.0) != 0 and somewhere
 
     def check(self, model: nn.Module, selected) -> None:
         """Refuse what :meth:`run` would refuse, without a pass over the data.
@@ -168,11 +152,11 @@ class Estimation:
         self.losses(model)
         self.feature_shift(selected)
         prior_widths(selected.tensors, self.tau)
-        if self.path == 'batch':
+        if self.path == 'batched':
             try:
                 LayerGradients(model, selected.tensors)
             except NotBatchable as error:
-                raise ValueError(f"estimation.path='batch' does not apply: {error}; use 'auto' or 'loop'.") from None
+                raise ValueError(f"estimation.path='batched' does not apply: {error}; use 'auto' or 'loop'.") from None
 
     def losses(self, model: nn.Module) -> SampleLosses:
         """The loss of each image."""
@@ -195,10 +179,14 @@ class Estimation:
         """
         losses = self.losses(model)
         watch = lambda items, total, title: items if say is None else track(items, total, title, say)  # noqa: E731
-        wanted = {key: getattr(self, key) for key in (('images',) if self.estimator == BATCH else ('images', 'bank_images'))}
+        wanted = {
+            key: getattr(self, key) for key in (('images',) if self.estimator == 'batch_gradient' else ('images', 'bank_images'))
+        }
         samples = sample_source(self.dataloader or source, self.seed, self.part, wanted)
         with run_eagerly():
-            found = (self._batches if self.estimator == BATCH else self._domains)(model, selected, losses, samples, watch)
+            found = (self._batches if self.estimator == 'batch_gradient' else self._domains)(
+                model, selected, losses, samples, watch
+            )
         found.meta.update(label_source=self.label_source, backbone_parameters=parameter_count(selected.backbone))
         # the file alone then tells which rows are queries, and of which block
         found.meta['candidates'] = [list(astuple(candidate)) for candidate in selected.candidates]
@@ -237,7 +225,7 @@ class Estimation:
     def _batches(self, model: nn.Module, selected, losses: SampleLosses, samples: Source, watch: Watch) -> DomainFisher:
         """Squared batch gradients in the place of F(x), and of F(x'), as there is no shift."""
         scores = batch_squares(model, selected.tensors, losses, samples, self.images, self.batch_size, self.seed, watch)
-        meta = dict(estimator=BATCH, path='loop', images=self.images, batch_size=self.batch_size, seed=self.seed)
+        meta = dict(estimator='batch_gradient', path='loop', images=self.images, batch_size=self.batch_size, seed=self.seed)
         shifted = {name: part.clone() for name, part in scores.items()}
         damping = damping_of(narrow(scores, selected.candidates), self.damping)
         widths = prior_widths(selected.tensors, self.tau)
@@ -253,18 +241,8 @@ class Estimation:
             losses,
             samples,
             self.feature_shift(selected),
-            images=self.images,
-            batch_size=self.batch_size,
-            bank_images=self.bank_images,
-            estimator=self.estimator,
-            path=self.path,
-            damping=self.damping,
-            tau=self.tau,
-            blocks=self.blocks,
-            pilot_images=self.pilot_images,
-            sgvb_lr=self.sgvb_lr,
+            self,
             tolerance=AMP_TOLERANCE if self.amp else 1e-3,
-            seed=self.seed,
             candidates=selected.candidates,
             watch=watch,
             label=losses.label,

@@ -97,9 +97,9 @@ class FisherTuneHook(Hook):
         if 'seed' in (estimation or {}):
             raise ValueError("FisherTuneHook: estimation.seed is the hook's own seed: give it there.")
         try:
-            self.estimation = Estimation(**(estimation or {}))
-        except TypeError as error:
-            raise ValueError(f'FisherTuneHook: estimation has a key that does not exist: {error}.') from None
+            self.estimation = Estimation.of(estimation or {})
+        except ValueError as error:
+            raise ValueError(f'FisherTuneHook: {error}') from None
         if rule.needs_shift and scores is None and not self.estimation.has_shift:
             raise ValueError(
                 f'FisherTuneHook: estimation.estimator={self.estimation.estimator!r} with shift={self.estimation.shift} has no '

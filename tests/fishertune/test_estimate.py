@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmseg_dafm.fishertune.candidates import block_paths, candidate_tensors, find_candidates
 from mmseg_dafm.fishertune.criteria import score
-from mmseg_dafm.fishertune.estimate import DomainFisherEstimator
+from mmseg_dafm.fishertune.estimate import DomainFisherEstimator, EstimationOptions
 from mmseg_dafm.fishertune.feature_shift import FeatureShift
 from mmseg_dafm.fishertune.variational import WeightNoise, prior_widths
 from tests.fishertune.vit import Segmenter, losses_of, samples
@@ -23,8 +23,15 @@ def estimator(model=None, data=None, losses=None, positions=('embedding', 1), **
     shift = FeatureShift(model.backbone, block_paths(candidates), positions, prefix_tokens=1)
     source = lambda groups: ([data[i] for i in ids] for _, ids in groups)  # noqa: E731
     options = {'images': len(data), 'estimator': 'plain', **options}
+    others = {key: options.pop(key) for key in ('candidates', 'label', 'tolerance', 'name') if key in options}
     return DomainFisherEstimator(
-        model, candidate_tensors(model.backbone, candidates), losses or losses_of(model), source, shift, **options
+        model,
+        candidate_tensors(model.backbone, candidates),
+        losses or losses_of(model),
+        source,
+        shift,
+        EstimationOptions(**options),
+        **others,
     )
 
 
@@ -48,15 +55,15 @@ def test_plain_is_the_mean_of_squared_per_sample_gradients():
 @pytest.mark.parametrize('kind', ['plain', 'von'])
 def test_batched_path_equals_the_loop(kind):
     loop = estimator(path='loop', batch_size=3, estimator=kind).run()
-    batch = estimator(path='batch', batch_size=3, estimator=kind).run()
-    assert (loop.meta['path'], batch.meta['path']) == ('loop', 'batch')
+    batch = estimator(path='batched', batch_size=3, estimator=kind).run()
+    assert (loop.meta['path'], batch.meta['path']) == ('loop', 'batched')
     close(loop.clean, batch.clean)
     close(loop.shifted, batch.shifted)
     torch.testing.assert_close(loop.strengths, batch.strengths)
 
 
 def test_auto_takes_the_batched_path_where_it_is_exact():
-    assert estimator(batch_size=2).run().meta['path'] == 'batch'
+    assert estimator(batch_size=2).run().meta['path'] == 'batched'
 
 
 def test_auto_falls_back_where_samples_are_coupled(caplog):
@@ -71,7 +78,7 @@ def test_auto_falls_back_where_samples_are_coupled(caplog):
     assert found.meta['path'] == 'loop'
     assert 'depends on the other images' in caplog.text
     with pytest.raises(ValueError, match='not exact for this model'):
-        estimator(model, losses=coupled, batch_size=3, path='batch').run()
+        estimator(model, losses=coupled, batch_size=3, path='batched').run()
 
 
 def test_functional_calls_fall_back_to_the_loop():
@@ -87,14 +94,14 @@ def test_functional_calls_fall_back_to_the_loop():
     shift = FeatureShift(model.backbone, [f'blocks.{i}' for i in range(3)], ('embedding',), prefix_tokens=1)
     tensors = {'w': plain.weight}
     found = DomainFisherEstimator(
-        model, tensors, losses, source, shift, images=IMAGES, batch_size=2, estimator='plain', seed=1
+        model, tensors, losses, source, shift, EstimationOptions(images=IMAGES, batch_size=2, estimator='plain', seed=1)
     ).run()
     assert found.meta['path'] == 'loop'
     assert found.clean['w'][:12].any()
     assert not found.clean['w'][12:].any()
 
 
-@pytest.mark.parametrize('path', ['loop', 'batch'])
+@pytest.mark.parametrize('path', ['loop', 'batched'])
 def test_plain_does_not_depend_on_the_batch_split(path):
     whole = estimator(path=path, batch_size=6).run()
     for size in (1, 4):
@@ -198,7 +205,7 @@ def test_damping_is_the_mean_of_f():
         (dict(estimator='best'), "estimator='best' is unknown"),
         (dict(path='fast'), "path='fast' is unknown"),
         (dict(damping=0.0), 'must be above 0'),
-        (dict(images=1), 'at least two images'),
+        (dict(images=1), 'images=1 must be at least 2'),
     ],
 )
 def test_bad_options(options, message):
@@ -224,7 +231,7 @@ def test_loss_that_is_not_finite():
     assert 'image 3' not in seen
     # a finite loss of infinite slope
     steep = lambda loss: (loss - loss.detach()).sqrt()  # noqa: E731
-    for path in ('loop', 'batch'):
+    for path in ('loop', 'batched'):
         options = dict(images=6, batch_size=2, path=path, tolerance=float('inf'))
         with pytest.raises(ValueError, match=r'the gradient of .*image 2.* is not finite'):
             estimator(model, data, lambda batch, seeds: losses(batch, seeds, steep), name=name, **options).run()
@@ -262,7 +269,7 @@ def always_checkpointing(model):
 def test_von_step_by_step():
     """Written out: three blocks of two images, each drawn from the posterior of the blocks before."""
     model, data = Segmenter(), samples(IMAGES)
-    run = estimator(model, data, estimator='von', blocks=3, tau=0.3, damping=2.0, seed=4)
+    run = estimator(model, data, estimator='von', updates=3, tau=0.3, damping=2.0, seed=4)
     run.shift.factor = 0.0
     found = run.run()
     model.eval()
@@ -317,4 +324,4 @@ def test_passes_without_gradients_are_not_counted():
             plain(batch, seeds)
         return plain(batch, seeds)
 
-    assert estimator(model, losses=losses, batch_size=2).run().meta['path'] == 'batch'
+    assert estimator(model, losses=losses, batch_size=2).run().meta['path'] == 'batched'

@@ -94,7 +94,7 @@ def test_labels_are_those_of_the_model_and_the_samples_stay(runner):
     torch.testing.assert_close(SampleLosses(runner.model, 'argmax')(labelled[:1], SEEDS[:1])[0].detach(), expected)
 
 
-@pytest.mark.parametrize('path', ['loop', 'batch'])
+@pytest.mark.parametrize('path', ['loop', 'batched'])
 def test_x_and_its_shift_share_labels_and_the_bank_sees_each_image_once(runner, monkeypatch, path):
     wrapper = runner.build_optim_wrapper(runner.cfg.optim_wrapper)
     seen, given = [], []
@@ -111,7 +111,7 @@ def test_x_and_its_shift_share_labels_and_the_bank_sees_each_image_once(runner, 
     monkeypatch.setattr(SampleLosses, '__call__', recorded)
     monkeypatch.setattr(SampleLosses, 'label', labelled)
     counts = []
-    estimation = Estimation(images=4, bank_images=4, batch_size=2, estimator='von', path=path, label_source='sample', blocks=2)
+    estimation = Estimation(images=4, bank_images=4, batch_size=2, estimator='von', path=path, label_source='sample', updates=2)
     shift = estimation.feature_shift(wrapper)
     measured = type(shift).set_spreads
     monkeypatch.setattr(

@@ -208,7 +208,7 @@ def test_other_ways_of_estimating(finished, tmp_path, options):
     assert runner.optim_wrapper.count
     if 'amp' in options:
         # half precision does not keep from the batched path, and the numbers are nearly the same
-        assert found.meta['path'] == 'batch'
+        assert found.meta['path'] == 'batched'
         for name, F in usual.clean.items():
             assert 0 < float((found.clean[name] - F).norm() / F.norm()) < 0.1
     else:
@@ -277,13 +277,15 @@ def test_every_criterion_trains(finished, tmp_path, criterion):
 
 def test_scores_without_a_shift_serve_f_alone(tmp_path):
     """Squares of batch gradients hold the same numbers as F(x) and F(x')."""
-    batch = dict(criterion='F', warmup_iters=0, estimation=dict(estimator='batch'))
+    batch = dict(criterion='F', warmup_iters=0, estimation=dict(estimator='batch_gradient'))
     first = train(config(tmp_path / 'batch', batch, iterations=1))
     scores = dict(scores=str(tmp_path / 'batch' / 'dr_fim.safetensors'), warmup_iters=0)
     again = train(config(tmp_path / 'F', dict(scores, criterion='F'), iterations=1))
     assert torch.equal(again.optim_wrapper.ranking, first.optim_wrapper.ranking)
     for criterion in ('dF', 'rank', 'mean', 'eq7', 'eq15'):
-        with pytest.raises(ValueError, match=f"criterion='{criterion}' compares .* equal everywhere .*estimator='batch'"):
+        with pytest.raises(
+            ValueError, match=f"criterion='{criterion}' compares .* equal everywhere .*estimator='batch_gradient'"
+        ):
             train(config(tmp_path / criterion, dict(scores, criterion=criterion)))
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from mmseg_dafm.fishertune.score_file import load_fisher
+from mmseg_dafm.hooks.fisher_estimation import Estimation
 from tests.hooks.fisher_run import build, config, train
 
 
@@ -19,8 +20,11 @@ from tests.hooks.fisher_run import build, config, train
         (dict(estimation=dict(label_source='x')), "estimation.label_source='x'"),
         (dict(estimation=dict(images=1)), 'images=1 must be at least 2'),
         (dict(estimation=dict(images='many')), "estimation.images='many' must be a whole number"),
-        (dict(estimation=dict(sgvb_lr=0)), 'sgvb_lr above 0'),
-        (dict(estimation=dict(estimator='batch')), "estimator='batch' .* has no shift, which criterion='rank' needs"),
+        (dict(estimation=dict(sgvb_lr=0)), 'sgvb_lr=0 must be above 0'),
+        (
+            dict(estimation=dict(estimator='batch_gradient')),
+            "estimator='batch_gradient' .* has no shift, which criterion='rank' needs",
+        ),
         (dict(estimation=dict(shift=dict(factor=0.0))), "shift={'factor': 0.0} has no shift, which criterion='rank' needs"),
         (dict(criterion='dF', estimation=dict(shift=dict(probability=0, positions=[1]))), "has no shift, which criterion='dF'"),
         (dict(estimation=dict(image=5)), "a key that does not exist: .*'image'"),
@@ -54,7 +58,7 @@ def test_what_would_fail_after_the_warm_up_fails_before_it(tmp_path, hook, messa
 
 def test_a_path_that_does_not_apply_is_refused_before_the_warm_up(tmp_path):
     attention = dict(type='VisionTransformer', img_size=64, embed_dims=24, num_layers=3, num_heads=2, out_indices=(2,))
-    cfg = config(tmp_path, dict(estimation=dict(path='batch')))
+    cfg = config(tmp_path, dict(estimation=dict(path='batched')))
     cfg.model.backbone = attention
     cfg.model.decode_head.in_index = 0
     with pytest.raises(ValueError, match='belongs to MultiheadAttention'):
@@ -117,3 +121,17 @@ def test_a_frozen_backbone_is_refused(tmp_path):
 def test_growth_within_an_accumulated_step_is_refused(tmp_path):
     with pytest.raises(ValueError, match='multiples of optim_wrapper.accumulative_counts=4'):
         train(config(tmp_path, optim_wrapper=dict(accumulative_counts=4)))
+
+
+@pytest.mark.parametrize(
+    ('old', 'key', 'new'),
+    [
+        (dict(estimator='batch'), 'estimator', 'batch_gradient'),
+        (dict(path='batch'), 'path', 'batched'),
+        (dict(blocks=3), 'updates', 3),
+    ],
+)
+def test_spellings_of_version_0_1_are_taken_with_a_warning(old, key, new):
+    with pytest.warns(DeprecationWarning, match=str(new) if key != 'updates' else 'updates'):
+        found = Estimation.of(old)
+    assert getattr(found, key) == new

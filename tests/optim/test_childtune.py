@@ -229,13 +229,13 @@ def test_a_tensor_without_a_gradient_is_named():
 def test_childtuning_d_trains_a_fixed_set_from_the_first_step(tmp_path):
     hook = dict(
         criterion='F', schedule='constant', warmup_iters=0, delta_min=0.05, delta_max=0.05,
-        estimation=dict(estimator='batch', images=6, batch_size=4),
+        estimation=dict(estimator='batch_gradient', images=6, batch_size=4),
     )  # fmt: skip
     runner = train(config(tmp_path, hook, iterations=4))
     wrapper = runner.optim_wrapper
     assert wrapper.cohorts == [int(0.05 * wrapper.backbone_parameters)]
     scores = load_fisher(tmp_path / 'dr_fim.safetensors')
-    assert scores.meta['estimator'] == 'batch'
+    assert scores.meta['estimator'] == 'batch_gradient'
     flat = torch.cat([part.flatten() for part in scores.clean.values()])
     threshold = flat[wrapper.ranking].min()
     assert (flat > threshold).sum() <= len(wrapper.ranking)
@@ -247,5 +247,7 @@ def test_childtuning_d_trains_a_fixed_set_from_the_first_step(tmp_path):
 
 
 def test_squared_batch_gradients_are_of_true_labels():
-    with pytest.raises(ValueError, match="estimator='batch' squares gradients of true labels: label_source must be 'gt'"):
-        Estimation(estimator='batch', label_source='sample')
+    with pytest.raises(
+        ValueError, match="estimator='batch_gradient' squares gradients of true labels: label_source must be 'gt'"
+    ):
+        Estimation(estimator='batch_gradient', label_source='sample')

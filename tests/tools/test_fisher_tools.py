@@ -43,7 +43,7 @@ def test_offline_estimation_is_the_hooks(warm):
     folder, cfg, checkpoint = warm
     out = folder / 'scores.safetensors'
     done = tool('estimate_dr_fim.py', cfg, checkpoint, '--out', out)
-    assert '6 images, plain, path batch' in done.stdout, done.stderr
+    assert '6 images, plain, path batched' in done.stdout, done.stderr
     ours, hooks = load_fisher(out), load_fisher(folder / 'run' / 'dr_fim.safetensors')
     assert ours.meta['weights'] == hooks.meta['weights']
     assert ours.meta['conditions'] == hooks.meta['conditions']

@@ -5,6 +5,6 @@ as FisherTune does. The candidates are FisherTune's, so that the two differ in t
 """
 
 _base_ = '../../fishertune/gtav/eva02_l_fishertune_gtav.py'
-batches = dict(estimator='batch', images=1000, batch_size=4)
+batches = dict(estimator='batch_gradient', images=1000, batch_size=4)
 fixed = dict(schedule='constant', delta_min=0.05, delta_max=0.05, warmup_iters=0)
 custom_hooks = [dict(type='FisherTuneHook', criterion='F', estimation=batches, **fixed)]
