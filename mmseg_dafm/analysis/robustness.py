@@ -14,6 +14,7 @@ from mmengine.config import Config, ConfigDict
 from mmseg.registry import DATASETS
 
 from mmseg_dafm.core.files import replacing
+from mmseg_dafm.core.image_files import evenly_spread
 from mmseg_dafm.core.run_config import for_each_dataset, pipelines
 from mmseg_dafm.datasets.corruptions import CORRUPTIONS, GROUPS, SEVERITIES, VERSION, corrupt
 from mmseg_dafm.evaluation.robustness import LARGEST_NOISE
@@ -81,14 +82,13 @@ def limit_images(loader: ConfigDict, limit: int) -> None:
     if limit < 1:
         raise ValueError(f'--limit must be 1 or more, got {limit}')
 
-    def spread(dataset: ConfigDict) -> None:
+    def keep(dataset: ConfigDict) -> None:
         total = len(DATASETS.build({**copy.deepcopy(dataset), 'pipeline': []}))
         indices = dataset.get('indices')
         known = list(indices) if isinstance(indices, list | tuple) else range(total)
-        count = min(limit, total)
-        dataset['indices'] = [int(known[index * total // count]) for index in range(count)]
+        dataset['indices'] = [int(known[place]) for place in evenly_spread(total, limit)]
 
-    for_each_dataset(loader.dataset, spread)
+    for_each_dataset(loader.dataset, keep)
 
 
 def run_key(cfg: Config, checkpoint: str | os.PathLike, settings: Mapping) -> str:

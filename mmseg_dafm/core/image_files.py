@@ -68,3 +68,9 @@ def refuse_damaged(paths: Iterable[str | os.PathLike | None], thoroughly: bool =
         suspicious = path.suffix.lower() == '.png' and not is_whole_png(path)
         if path.is_file() and (thoroughly or suspicious):
             decoded(path)
+
+
+def evenly_spread(total: int, count: int) -> list[int]:
+    """At most ``count`` places among ``total``, evenly spread from the first on, the same at every call."""
+    count = min(total, count)
+    return [i * total // count for i in range(count)]

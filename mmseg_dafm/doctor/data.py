@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmseg_dafm.core.image_files import decoded, split_lines, visible
+from mmseg_dafm.core.image_files import decoded, evenly_spread, split_lines, visible
 from mmseg_dafm.doctor.checks import Check
 
 NOTHING = MappingProxyType({})
@@ -195,7 +195,7 @@ def _check_split(title: str, folder: Path, layout: Layout, root: str, required: 
         label_dir / image.relative_to(image_dir).parent / (image.name.removesuffix(ending) + label_ending) for image in images
     ]
     pairs = [(image, label) for image, label in zip(images, labels, strict=True) if label.is_file() and image.is_file()]
-    some = spread(pairs)
+    some = sample(pairs)
     problem = next(filter(None, (pair_problem(*pair, layout.size, layout.num_ids) for pair in some)), None)
     complete, counted = counted_images(images, layout)
     found = f'{counted}, {len(pairs)} with labels' + (f', {len(some)} opened' if some else '')
@@ -207,7 +207,7 @@ def _check_split(title: str, folder: Path, layout: Layout, root: str, required: 
 
 def _check_unlabelled(title: str, folder: Path, layout: Layout, root: str) -> Check:
     images = listed_images(folder, layout)
-    some = spread(images)
+    some = sample(images)
     problem = next(filter(None, (image_problem(image, layout.size) for image in some)), None)
     complete, counted = counted_images(images, layout)
     found = problem or f'{counted}, {len(some)} opened'
@@ -215,9 +215,10 @@ def _check_unlabelled(title: str, folder: Path, layout: Layout, root: str) -> Ch
     return Check(title, found, needed_images(layout), complete and problem is None, False, fix)
 
 
-def spread(items: Sequence) -> Sequence:
-    """Ten of them, from all over."""
-    return items[:: max(len(items) // SAMPLES, 1)][:SAMPLES]
+def sample(items: Sequence) -> list:
+    """Ten of them, evenly spread, and the last: what was cut off while it was copied is at the end."""
+    places = {*evenly_spread(len(items), SAMPLES), len(items) - 1} if items else ()
+    return [items[place] for place in sorted(places)]
 
 
 def counted_images(images: Sequence[Path], layout: Layout) -> tuple[bool, str]:

@@ -19,6 +19,7 @@ from mmseg_dafm.analysis.qualitative import Row
 from mmseg_dafm.analysis.robustness import drop_pretrained
 from mmseg_dafm.core import run_config
 from mmseg_dafm.core.files import replacing
+from mmseg_dafm.core.image_files import evenly_spread
 from mmseg_dafm.evaluation.protocol import walk
 from mmseg_dafm.experiments.report.markup import Mark, Markup, join, label_map, photo, swatch, tag
 from mmseg_dafm.experiments.suites.results import Result
@@ -52,18 +53,12 @@ class Shots:
     palette: np.ndarray
 
 
-def spread(total: int, count: int) -> list[int]:
-    """At most ``count`` places among ``total``, evenly spread, the same at every call."""
-    count = min(total, count)
-    return [(2 * i + 1) * total // (2 * count) for i in range(count)]
-
-
 def choose(domains: Sequence[str], count: int) -> list[int]:
     """Indices of ``count`` images of every domain, domains in order of appearance."""
     places: dict[str, list[int]] = {}
     for index, domain in enumerate(domains):
         places.setdefault(domain, []).append(index)
-    return [own[i] for own in places.values() for i in spread(len(own), count)]
+    return [own[i] for own in places.values() for i in evenly_spread(len(own), count)]
 
 
 def cached_shots(result: Result, path: Path, count: int, device: str = 'cpu') -> Shots:

@@ -109,7 +109,7 @@ def walk_unet(
     context: Tensor,
     map_levels: Sequence[int] = (1, 2),
     gradient_checkpointing: bool = False,
-) -> tuple[list[Tensor], dict[int, Tensor], Tensor]:
+) -> tuple[list[Tensor], dict[int, Tensor]]:
     """Run a U-Net once and return its features and cross-attention maps.
 
     Args:
@@ -125,7 +125,6 @@ def walk_unet(
         features: Four tensors at 1, 1/2, 1/4 and 1/8 of the latent size: the last hidden state, and the states after
             the second layer of the third, second and first up block.
         maps: level -> mean over that level's layers ``(B, T, h, w)``, probabilities that sum to 1 over T.
-        last: The hidden state before the U-Net's output layers, which is the first feature.
 
     Source: VPD, official implementation (output blocks 1, 4, 7 and 11; maps of the up and down path).
     """
@@ -172,7 +171,7 @@ def walk_unet(
             hidden = upsampler(hidden, skips[-1].shape[2:])
     features.append(hidden)
     means = {level: torch.stack(found).mean(0) for level, found in maps.items() if found}
-    return features[::-1], means, hidden
+    return features[::-1], means
 
 
 def _attentions(block: nn.Module) -> Sequence[nn.Module | None]:

@@ -206,7 +206,7 @@ class VPDBackbone(BaseModule):
             images = F.pad(images, (0, pad[0], 0, pad[1]))
         latents = self.latents(images)
         context = self.context(domain if self.uses_domain else None, len(images))
-        features, maps, _ = walk_unet(self.unet, latents, self.timestep, context, self.map_levels, self.gradient_checkpointing)
+        features, maps = walk_unet(self.unet, latents, self.timestep, context, self.map_levels, self.gradient_checkpointing)
         outs = []
         for level, (feature, stride) in enumerate(zip(features, STRIDES, strict=True)):
             if level in maps:

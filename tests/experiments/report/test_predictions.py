@@ -11,16 +11,17 @@ from mmengine.dataset import pseudo_collate
 from mmseg.apis import init_model
 from mmseg.registry import DATASETS
 
+from mmseg_dafm.core.image_files import evenly_spread
 from mmseg_dafm.experiments.report import predictions
 from mmseg_dafm.experiments.report.page import report
-from mmseg_dafm.experiments.report.predictions import cached_shots, choose, spread
+from mmseg_dafm.experiments.report.predictions import cached_shots, choose
 from mmseg_dafm.experiments.suites.results import read_folder
 from tests.experiments.report.common import toy_run, toy_suite
 
 
 @given(st.integers(1, 300), st.integers(1, 20))
 def test_places_are_evenly_spread(total, count):
-    places = spread(total, count)
+    places = evenly_spread(total, count)
     assert len(places) == len(set(places)) == min(total, count)
     assert all(0 <= place < total for place in places)
     gaps = np.diff([*places])
@@ -89,7 +90,7 @@ def test_a_run_on_other_images_is_left_out_with_a_sentence(root, tmp_path):
     suite = toy_suite(root, tmp_path)
     config = tmp_path / 'run1/toy.py'
     config.write_text(config.read_text().replace('length=20', 'length=40'))
-    page = report(suite, tmp_path, 1)
+    page = report(suite, tmp_path, 2)
     assert 'run1: no prediction, because its test images are not those of run0' in page
-    assert page.count('prediction of A method with a long name0') == 5
+    assert page.count('prediction of A method with a long name0') == 10
     assert 'prediction of A method with a long name1' not in page
