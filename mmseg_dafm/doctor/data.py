@@ -217,7 +217,7 @@ def _check_unlabelled(title: str, folder: Path, layout: Layout, root: str) -> Ch
 
 def sample(items: Sequence) -> list:
     """Ten of them, evenly spread, and the last: what was cut off while it was copied is at the end."""
-    places = {*evenly_spread(len(items), SAMPLES), len(items) - 1} if items else ()
+    places = {*evenly_spread(len(items), SAMPLES - 1), len(items) - 1} if items else ()
     return [items[place] for place in sorted(places)]
 
 
