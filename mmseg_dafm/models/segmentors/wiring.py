@@ -1,9 +1,11 @@
 """How a segmentor joins its parts: channel counts filled into configs, and the losses of its heads."""
 
 import copy
+import inspect
 from collections.abc import Callable
 
 from mmseg.models.segmentors import EncoderDecoder
+from mmseg.registry import MODELS
 from torch import Tensor
 
 from mmseg_dafm.models.layers.domino_norm import conditioned
@@ -17,7 +19,7 @@ def with_domain_channels(cfg: dict | list | None, channels: int | None):
         channels: Width of W; None returns a plain copy.
 
     Returns:
-        The copy. ``domain_channels`` is set where a VPDBackbone, DominoFPNHead or DominoNorm leaves it out.
+        The copy. ``domain_channels`` is set where a component has this argument and its config leaves it out.
     """
     cfg = copy.deepcopy(cfg)
     if channels is None:
@@ -26,12 +28,18 @@ def with_domain_channels(cfg: dict | list | None, channels: int | None):
     while stack:
         item = stack.pop()
         if isinstance(item, dict):
-            if item.get('type') in ('VPDBackbone', 'DominoFPNHead', 'DominoNorm') and item.get('domain_channels') is None:
+            if _takes_width(item.get('type')) and item.get('domain_channels') is None:
                 item['domain_channels'] = channels
             stack.extend(item.values())
         elif isinstance(item, (list, tuple)):
             stack.extend(item)
     return cfg
+
+
+def _takes_width(kind: str | type | None) -> bool:
+    """Whether a registered class has the argument ``domain_channels``."""
+    found = MODELS.get(kind) if isinstance(kind, str) else kind
+    return isinstance(found, type) and 'domain_channels' in inspect.signature(found).parameters
 
 
 def with_head_channels(cfg: dict | list | None, out_channels: tuple[int, ...] | None):
