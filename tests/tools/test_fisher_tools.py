@@ -126,7 +126,7 @@ def refused(name, arguments, monkeypatch):
     [
         (['{cfg}', 'none.pth', '--out', 'x'], 'none.pth does not exist'),
         (['none.py', '{checkpoint}', '--out', 'x'], 'none.py does not exist'),
-        (['{cfg}', '{checkpoint}', '--out', 'x', '--options', 'imges=3'], "unexpected keyword argument 'imges'"),
+        (['{cfg}', '{checkpoint}', '--out', 'x', '--options', 'imges=3'], "a key that does not exist: 'imges'"),
         (['{cfg}', '{checkpoint}', '--out', 'x', '--options', 'images=many'], "estimation.images='many' must be a whole number"),
         (['{cfg}', '{cfg}', '--out', 'x'], 'cannot be read: it is cut off or no checkpoint'),
         (['{cfg}', '{renamed}', '--out', 'x'], 'renamed.pth does not fit '),
