@@ -18,14 +18,13 @@ import mmseg_dafm  # noqa: F401  (first: keeps out what upstream packages say at
 import cv2
 import numpy as np
 import torch
-from mmengine.config import DictAction
 from mmseg.apis import inference_model, init_model
 from rich.progress import track
 
 from mmseg_dafm.analysis.domain_explorer import IMAGE_SUFFIXES
 from mmseg_dafm.analysis.qualitative import paint_labels
 from mmseg_dafm.core.checkpoint import TrustCheckpoint, load_weights, read_checkpoint
-from mmseg_dafm.core.config_file import load_config, stored_config
+from mmseg_dafm.core.config_file import ConfigOptions, load_config, stored_config
 from mmseg_dafm.core.files import replacing, writable_folder
 from mmseg_dafm.core.image_files import visible
 from mmseg_dafm.core.tool_output import one_sentence
@@ -45,7 +44,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--opacity', type=float, default=0.5, help='share of the class colour, 0 to 1')
     parser.add_argument('--trust-checkpoint', action=TrustCheckpoint)
     parser.add_argument('--device', default='cuda:0' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE changes to the config')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, help='KEY=VALUE changes to the config')
     return parser.parse_args()
 
 

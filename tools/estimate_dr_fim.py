@@ -19,14 +19,13 @@ import mmseg_dafm  # noqa: F401  (first: keeps out what upstream packages say at
 
 # isort: split
 import torch
-from mmengine.config import DictAction
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 
 from mmseg_dafm.analysis.feature_hooks import filled_model
 from mmseg_dafm.analysis.robustness import drop_pretrained
 from mmseg_dafm.core.checkpoint import TrustCheckpoint
-from mmseg_dafm.core.config_file import load_config
+from mmseg_dafm.core.config_file import ConfigOptions, load_config
 from mmseg_dafm.core.files import writable_folder
 from mmseg_dafm.core.random_state import preserved_rng
 from mmseg_dafm.core.run_config import adapt_to_device
@@ -43,9 +42,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint')
     parser.add_argument('--out', type=Path, required=True, help='safetensors file')
     parser.add_argument('--part', default='0/1', help='i/n: the i-th of n disjoint parts of the training images')
-    parser.add_argument('--options', nargs='+', action=DictAction, default={}, help='changes to the estimation, as images=200')
+    parser.add_argument('--options', nargs='+', action=ConfigOptions, default={}, help='changes to the estimation, as images=200')
     parser.add_argument('--trust-checkpoint', action=TrustCheckpoint)
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE changes to the config')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, help='KEY=VALUE changes to the config')
     return parser.parse_args()
 
 

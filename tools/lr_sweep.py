@@ -26,10 +26,10 @@ import mmseg_dafm  # noqa: F401  (first: keeps out what upstream packages say at
 
 # isort: split
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmseg_dafm.core.config_file import load_config
+from mmseg_dafm.core.config_file import ConfigOptions, load_config
 from mmseg_dafm.core.files import replacing, writable_folder
 from mmseg_dafm.doctor.config_check import check_config
 from mmseg_dafm.experiments.sweep import plan
@@ -62,7 +62,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--split-seed', type=int, default=0)
     parser.add_argument('--metric', default='mIoU', help='key of the validation result, higher is better')
     parser.add_argument('--jobs', type=int, default=1, help='trials at the same time; GPUs are dealt out in turn')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, help='KEY=VALUE changes for all trials')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, help='KEY=VALUE changes for all trials')
     return parser.parse_args()
 
 

@@ -16,14 +16,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import mmseg_dafm  # noqa: F401  (first: keeps out what upstream packages say at import)
 
 # isort: split
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 from mmseg.registry import DATASETS, RUNNERS
 
 from mmseg_dafm.core import run_config
 from mmseg_dafm.core.checkpoint import TrustCheckpoint
-from mmseg_dafm.core.config_file import check_options, load_config
+from mmseg_dafm.core.config_file import ConfigOptions, check_options, load_config
 from mmseg_dafm.core.tool_output import one_sentence
 from mmseg_dafm.datasets.submission import SERVERS, check_images, pack
 from mmseg_dafm.datasets.targets import GROUPS, TARGETS, apply_options, select_targets, select_test_split, split_options
@@ -46,7 +46,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--show-dir', help='folder for the painted predictions')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds that --show waits')
     parser.add_argument('--trust-checkpoint', action=TrustCheckpoint)
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE changes to the config')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, help='KEY=VALUE changes to the config')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')

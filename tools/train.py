@@ -14,13 +14,13 @@ import mmseg_dafm  # noqa: F401  (first: keeps out what upstream packages say at
 
 # isort: split
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.runner import Runner
 from mmseg.registry import RUNNERS
 
 from mmseg_dafm.core import run_config
 from mmseg_dafm.core.checkpoint import TrustCheckpoint
-from mmseg_dafm.core.config_file import load_config
+from mmseg_dafm.core.config_file import ConfigOptions, load_config
 from mmseg_dafm.core.tool_output import one_sentence
 from mmseg_dafm.doctor.config_check import check_config
 
@@ -33,7 +33,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16 where the GPU has it')
     parser.add_argument('--dry-run', action='store_true', help='two iterations and one validation batch, nothing kept')
     parser.add_argument('--trust-checkpoint', action=TrustCheckpoint)
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE changes to the config')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, help='KEY=VALUE changes to the config')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
     args = parser.parse_args()

@@ -20,6 +20,7 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=4000, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     checkpoint_fit=dict(type='CheckpointFitHook'),
+    known_domains=dict(type='KnownDomainsHook'),
     visualization=dict(type='SegVisualizationHook'),
     finite_loss=dict(type='FiniteLossHook'),
     exact_resume=dict(type='ExactResumeHook'),

@@ -1,21 +1,25 @@
 """Read config files: environment values as they are, options that somebody reads, arguments that components have."""
 
+import argparse
+import ast
 import inspect
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import mmseg.registry
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import Registry
 from mmengine.runner import Runner
 
 # '{{$NAME:default}}', as mmengine reads it.
 PLACEHOLDER = re.compile(r"""\{\{['"]?\s*\$(\w+)\s*:\s*(\S*?)\s*['"]?\}\}""")
+# A dict in the text of an option, and one whose quotes the shell took; not a placeholder of a suite, such as '{seed}'.
+DICT = re.compile(r"""\{\s*(['"\d}]|type\b)""")
 # What mmengine's Runner, mmseg's tools and ours read.
 KNOWN_KEYS = frozenset((
     'model', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg',
@@ -28,6 +32,37 @@ KNOWN_KEYS = frozenset((
 
 # Variables by mmseg's convention: a config copies them to where they are read.
 PIPELINES = frozenset(('train_pipeline', 'val_pipeline', 'test_pipeline'))
+
+
+class ConfigOptions(DictAction):
+    """mmengine's ``KEY=VALUE ...``, where values with dicts are read as Python values, as in ``hooks=[{'type': 'EMAHook'}]``."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Sequence[str],
+        option_string: str | None = None,
+    ) -> None:
+        """Add the options to those that were given before.
+
+        Raises:
+            ValueError: If one is no KEY=VALUE or its value cannot be read.
+        """
+        options = dict(getattr(namespace, self.dest, None) or {})
+        for value in values:
+            key, given, text = value.partition('=')
+            if not key or not given:
+                raise ValueError(f'{option_string} {value}: give it as KEY=VALUE.')
+            try:
+                # mmengine's reader knows no dicts: it would cut them at their commas
+                options[key] = ast.literal_eval(text.strip()) if DICT.search(text) else self._parse_iterable(text)
+            except (SyntaxError, ValueError, TypeError, AssertionError, RecursionError) as error:
+                raise ValueError(
+                    f'{option_string} {value}: the value cannot be read. Close its brackets, and put quotes around texts inside '
+                    "of dicts, as in \"KEY=[{'type': 'EMAHook'}]\"."
+                ) from error
+        setattr(namespace, self.dest, options)
 
 
 def load_config(

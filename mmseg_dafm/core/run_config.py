@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -151,6 +151,14 @@ def for_each_dataset(dataset: ConfigDict, action: Callable[[ConfigDict], None]) 
         action(dataset)
     for child in children:
         for_each_dataset(child, action)
+
+
+def heads_of(model: Mapping) -> Iterator[tuple[str, Mapping]]:
+    """The heads of a segmentor's config with their keys."""
+    for key in ('decode_head', 'auxiliary_head'):
+        heads = model.get(key) or ()
+        for head in heads if isinstance(heads, list | tuple) else (heads,):
+            yield key, head
 
 
 def set_pipeline(dataset: ConfigDict, pipeline: list) -> None:

@@ -8,6 +8,9 @@ import mmcv
 import mmengine.fileio as fileio
 import numpy as np
 
+# what mmseg's heads, losses, data sets and metrics ignore where nothing else is said
+IGNORED = 255
+
 
 def check_folder(path: str, layout: str, data_set: str) -> None:
     """Refuse a folder that does not exist.
@@ -207,3 +210,21 @@ def check_size(
         f'{data_set}: the label file {path} is {label.shape[1]} x {label.shape[0]} (width x height), but its image {image} is '
         f'{width} x {height}; {remedy}.'
     )
+
+
+def check_ignored(ignored: object, classes: int, where: str) -> None:
+    """Refuse an ignored label that is a class: its pixels would neither be trained nor scored.
+
+    Args:
+        ignored: The label; None ignores nothing.
+        classes: Number of classes.
+        where: The key, for the message.
+
+    Raises:
+        ValueError: If the label is one of the classes.
+    """
+    if isinstance(ignored, int) and 0 <= ignored < classes:
+        raise ValueError(
+            f'{where}={ignored} is one of the classes 0 to {classes - 1}, whose pixels would not count: set it to the id of '
+            f'unlabelled pixels ({max(IGNORED, classes)} if there are none).'
+        )

@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.datasets import BaseSegDataset
-from mmseg.registry import DATASETS
+from mmseg.registry import DATASETS, METRICS
 from PIL import Image
 
-from mmseg_dafm.core.run_config import for_each_dataset
-from mmseg_dafm.datasets.checks import check_label_ids, check_listed, check_not_empty, find_unlabelled
+from mmseg_dafm.core.run_config import for_each_dataset, heads_of
+from mmseg_dafm.datasets.checks import IGNORED, check_ignored, check_label_ids, check_listed, check_not_empty, find_unlabelled
 from mmseg_dafm.datasets.domain_tagged import DomainTagged
-from mmseg_dafm.datasets.transforms.check_labels import loads_labels
+from mmseg_dafm.datasets.transforms.check_labels import loads_labels, transform_lists
 
 # Label files of a set that is not ours that are read, as our own sets do.
 CHECK_IDS = 3
@@ -32,7 +32,7 @@ def check_data_sets(cfg: Config, dataloaders: Sequence[str]) -> None:
 
     Raises:
         ValueError: a data set has no image, images or labels are missing, labels are no ids of its classes, or images of several
-            sizes come into one batch of a validation or test.
+            sizes come into one batch of a validation or test, or a metric names a domain that no image has.
     """
     init_default_scope(cfg.get('default_scope') or 'mmseg')
     for key in dataloaders:
@@ -48,10 +48,14 @@ def check_data_sets(cfg: Config, dataloaders: Sequence[str]) -> None:
                 text = f'no image was found in {_image_folders(loader["dataset"])}: check data_prefix, img_suffix and ann_file'
             raise ValueError(f'{key}: {text}') from error
         for leaf in leaves(dataset):
+            if isinstance(leaf, BaseSegDataset) and loads_labels(leaf.pipeline):
+                check_ignored_labels(cfg, leaf, key)
             if isinstance(leaf, BaseSegDataset) and not isinstance(leaf, DomainTagged):
                 check_foreign_set(leaf)
         if key != 'train_dataloader' and loader.get('batch_size', 1) > 1:
             check_batches(dataset, loader['batch_size'], key, int(os.environ.get('WORLD_SIZE', 1)))
+        if key != 'train_dataloader':
+            check_domains(cfg, dataset, key.removesuffix('_dataloader'))
 
 
 def _image_folders(dataset: Mapping) -> str:
@@ -81,6 +85,91 @@ def leaves(dataset: object) -> Iterator[object]:
         yield from leaves(part)
     if not inner:
         yield dataset
+
+
+def data_infos(dataset: object) -> list[dict] | None:
+    """The data infos of all images inside wrappers; None if a set gives none."""
+    sets = list(leaves(dataset))
+    if not all(isinstance(leaf, BaseSegDataset) for leaf in sets):
+        return None
+    return [leaf.get_data_info(i) for leaf in sets for i in range(len(leaf))]
+
+
+def check_ignored_labels(cfg: Config, dataset: BaseSegDataset, key: str) -> None:
+    """Refuse a data set whose ignored pixels are others than those of the heads, of the padding or of the metric.
+
+    Args:
+        cfg: a config.
+        dataset: one of its data sets, built, with labels.
+        key: its data loader.
+
+    Raises:
+        ValueError: the ignored label is a class, differs between two of them, or ``LoadAnnotations`` shifts labels and its data
+            set does not, or the other way round.
+    """
+    name, ignored, classes = f'{key}: {type(dataset).__name__}', dataset.ignore_index, dataset.metainfo.get('classes')
+    if classes:
+        check_ignored(ignored, len(classes), f'{name}.ignore_index')
+    for part in transform_lists(dataset.pipeline):
+        for transform in part:
+            shifts = getattr(transform, 'reduce_zero_label', None)
+            if shifts not in (None, dataset.reduce_zero_label):
+                raise ValueError(
+                    f'{name}.reduce_zero_label={dataset.reduce_zero_label}, and {type(transform).__name__} of its pipeline has '
+                    f'reduce_zero_label={shifts}: set it in the data set alone.'
+                )
+    # mmseg's loading gives these pixels 255, whatever ignore_index is
+    always = dataset.reduce_zero_label or 255 in (dataset.label_map or {}).values()
+    for where, value in _ignored_by(cfg, key):
+        if value is not None and classes:
+            check_ignored(value, len(classes), where)
+        for label, source in ((ignored, 'ignore_index'), *([(255, 'reduce_zero_label or label map')] if always else [])):
+            if value not in (None, label):
+                raise ValueError(
+                    f'{where}={value}, and {name} marks pixels that do not count with {label} ({source}): make them equal.'
+                )
+
+
+def _ignored_by(cfg: Config, key: str) -> Iterator[tuple[str, int | None]]:
+    """The labels that those who read a data loader's labels ignore, with their keys."""
+    if key == 'train_dataloader':
+        model = cfg.get('model') or {}
+        for name, head in heads_of(model):
+            yield f'model.{name}.ignore_index', head.get('ignore_index', IGNORED)
+        preprocessor = model.get('data_preprocessor') or {}
+        if preprocessor.get('size') or preprocessor.get('size_divisor'):
+            yield 'model.data_preprocessor.seg_pad_val', preprocessor.get('seg_pad_val', IGNORED)
+        return
+    stage = key.removesuffix('_dataloader')
+    for metric in _metrics(cfg, stage):
+        if str(metric.get('type')).rsplit('.', 1)[-1] in ('IoUMetric', 'DomainIoUMetric') and not metric.get('format_only'):
+            yield f'{stage}_evaluator.ignore_index', metric.get('ignore_index', IGNORED)
+
+
+def _metrics(cfg: Config, stage: str) -> Iterator[Mapping]:
+    """The configs of the metrics of a stage."""
+    evaluators = cfg.get(f'{stage}_evaluator') or ()
+    for evaluator in evaluators if isinstance(evaluators, list | tuple) else (evaluators,):
+        metrics = evaluator.get('metrics', evaluator)
+        yield from metrics if isinstance(metrics, list | tuple) else (metrics,)
+
+
+def check_domains(cfg: Config, dataset: object, stage: str) -> None:
+    """Refuse metrics that name a domain which no image of the data set has.
+
+    Args:
+        cfg: a config.
+        dataset: its data set for the stage, built.
+        stage: ``'val'`` or ``'test'``.
+
+    Raises:
+        ValueError: as :meth:`mmseg_dafm.evaluation.DomainIoUMetric.require_domains`.
+    """
+    for metric in _metrics(cfg, stage):
+        if str(metric.get('type')).rsplit('.', 1)[-1] == 'DomainIoUMetric' and (infos := data_infos(dataset)) is not None:
+            # a prefix only keeps mmengine from warning that there is none
+            built = METRICS.build({**metric, 'output_dir': None, 'format_only': False, 'prefix': 'check'})
+            built.require_domains(infos, stage)
 
 
 def check_foreign_set(dataset: BaseSegDataset) -> None:

@@ -1,6 +1,7 @@
 """Check a config before anything is built: files and packages exist, arguments are known, the schedule keeps its rates."""
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,8 +15,15 @@ from mmseg_dafm.datasets.config_check import check_data_sets
 from mmseg_dafm.models.adapters.adapter import check_adapter_config
 from mmseg_dafm.models.domain.data_check import check_data
 from mmseg_dafm.models.domain.embedding_file import embed_command
+from mmseg_dafm.models.heads.config_check import check_head_config
 from mmseg_dafm.optim.schedule_check import check_rates
 
+# Keys of optimizers, of gradient clipping, of groups and of schedules, whose values are numbers of 0 or more.
+NUMBERS = (
+    'lr', 'weight_decay', 'momentum', 'eps', 'max_norm', 'lr_mult', 'decay_mult', 'bias_lr_mult', 'bias_decay_mult',
+    'norm_decay_mult', 'feature_lr', 'head_lr', 'eta_min', 'eta_min_ratio', 'power', 'factor', 'start_factor', 'end_factor',
+    'gamma', 'begin',
+)  # fmt: skip
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -46,12 +54,12 @@ def check_config(cfg: Config, dataloaders: Sequence[str] = DATALOADERS) -> None:
 
 def refusals(dataloaders: Sequence[str] = DATALOADERS) -> list[Callable[[Config], None]]:
     """Checks of a config that raise ValueError, those of a training only where its loader is looked at."""
-    checks = [check_arguments, check_numbers, check_workers, partial(check_data, dataloaders=dataloaders)]
+    checks = [check_arguments, check_numbers, check_workers, check_head_config, partial(check_data, dataloaders=dataloaders)]
     return checks + [check_adapter_config, check_rates] if 'train_dataloader' in dataloaders else checks
 
 
 def check_numbers(cfg: Config) -> None:
-    """Refuse lengths, batch sizes, seeds and normalisations with which a run does nothing or only makes nan.
+    """Refuse lengths, batch sizes, seeds, rates and normalisations with which a run does nothing or only makes nan.
 
     Raises:
         ValueError: Naming the key and its value.
@@ -64,6 +72,9 @@ def check_numbers(cfg: Config) -> None:
     seed = (cfg.get('randomness') or {}).get('seed')
     if seed is not None and (not isinstance(seed, int) or not 0 <= seed < 2**32):
         raise ValueError(f'randomness.seed={seed!r} must be a whole number from 0 to 2**32 - 1.')
+    for key, value in _rates(cfg):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf):
+            raise ValueError(f'{key}={value!r} must be a number of 0 or more.')
     preprocessor = (cfg.get('model') or {}).get('data_preprocessor') or {}
     for key in ('mean', 'std'):
         value = preprocessor.get(key)
@@ -71,6 +82,22 @@ def check_numbers(cfg: Config) -> None:
             raise ValueError(
                 f'model.data_preprocessor.{key}={list(value)} must be one number or three{", above 0" if key == "std" else ""}.'
             )
+
+
+def _rates(cfg: Mapping) -> Iterator[tuple[str, Any]]:
+    """The numbers of an optimizer and of its schedule, with their keys."""
+    wrapper = cfg.get('optim_wrapper') or {}
+    places = {'optim_wrapper.optimizer': wrapper.get('optimizer'), 'optim_wrapper.clip_grad': wrapper.get('clip_grad')}
+    paramwise = wrapper.get('paramwise_cfg') or {}
+    places['optim_wrapper.paramwise_cfg'] = paramwise
+    for name, custom in (paramwise.get('custom_keys') or {}).items():
+        places[f'optim_wrapper.paramwise_cfg.custom_keys.{name}'] = custom
+    schedulers = cfg.get('param_scheduler') or ()
+    for index, scheduler in enumerate(schedulers if isinstance(schedulers, list | tuple) else (schedulers,)):
+        places[f'param_scheduler.{index}'] = scheduler
+    for where, node in places.items():
+        if isinstance(node, Mapping):
+            yield from ((f'{where}.{key}', node[key]) for key in NUMBERS if key in node)
 
 
 def check_workers(cfg: Config) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import os.path as osp
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
@@ -10,6 +10,7 @@ from mmengine.logging import MessageHub, MMLogger, print_log
 from mmseg.registry import METRICS
 from prettytable import PrettyTable
 
+from mmseg_dafm.core.config_file import nearest
 from mmseg_dafm.core.finite import is_finite
 from mmseg_dafm.core.runner import parse_config
 from mmseg_dafm.evaluation.domain_scores import check_domain, confusion_matrix, flat_metrics, summarise
@@ -96,6 +97,27 @@ class DomainIoUMetric(BaseMetric):
             return self._check_named(str(domain))
         path = str(data_sample.get('img_path', ''))
         return next((name for name, part in self.rules.items() if part in path), 'all')
+
+    def require_domains(self, infos: Iterable[Mapping], stage: str) -> None:
+        """Refuse a ``source`` or ``target`` that no image of the data set has.
+
+        Args:
+            infos: data infos of all images.
+            stage: ``'val'`` or ``'test'``, for the message.
+
+        Raises:
+            ValueError: names the key, the domain and those of the images.
+        """
+        named = [('source', self.source)] * (self.source is not None) + [('target', name) for name in self.target or ()]
+        if self.format_only or not named:
+            return
+        domains = {self.domain_of(info) for info in infos}
+        for key, name in named:
+            if name not in domains:
+                raise ValueError(
+                    f'{stage}_evaluator.{key} names {name!r}, and no image of {stage}_dataloader has this domain (there are '
+                    f'{", ".join(sorted(domains))}).{nearest(name, domains)} Name one of these, or leave {key} out.'
+                )
 
     @staticmethod
     def _check_named(domain: str) -> str:

@@ -103,8 +103,8 @@ def summarise(confusions: Mapping[str, np.ndarray], source: str | None = None, t
     Returns:
         ``domains`` (name -> :func:`~mmseg_dafm.evaluation.domain_scores.scores`), ``pooled`` (scores over everything),
         ``mean`` (mean mIoU of the target domains), with ``source`` also ``target`` (pooled scores) and
-        ``percent`` (mIoU%); domains that were asked for but not seen are listed in ``missing``, and what depends on
-        them is nan.
+        ``percent`` (mIoU%); domains that were asked for but not seen are listed in ``missing``, and ``mean``, ``target`` and
+        ``percent`` are then nan.
 
     Source: Domino, section 3 (mIoU% of ACDC over Cityscapes).
     """
@@ -113,14 +113,15 @@ def summarise(confusions: Mapping[str, np.ndarray], source: str | None = None, t
     wanted = [name for name in confusions if name != source] if target is None else list(target)
     missing = [name for name in [*([] if source is None else [source]), *wanted] if name not in domains]
     seen = [name for name in wanted if name in domains]
-    complete = bool(seen) and len(seen) == len(wanted)
+    # without the source's images the domains that remain may hold the real source under another name
+    complete = bool(seen) and len(seen) == len(wanted) and (source is None or source in domains)
     summary = {'domains': domains, 'pooled': pooled, 'missing': missing, 'targets': wanted}
     summary['mean'] = round(nanmean(np.array([domains[name]['mIoU'] for name in seen])), 2) if complete else float('nan')
     if source is not None:
         summary['source'] = source
         summary['target'] = scores(sum(confusions[name] for name in seen)) if complete else None
         summary['percent'] = float('nan')
-        if complete and source in domains and domains[source]['mIoU'] > 0:
+        if complete and domains[source]['mIoU'] > 0:
             summary['percent'] = round(100 * summary['target']['mIoU'] / domains[source]['mIoU'], 2)
     return summary
 

@@ -1,12 +1,13 @@
 """Configs are read as they are meant: values of the environment, homes, options that somebody reads."""
 
+import argparse
 import os
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
 
-from mmseg_dafm.core.config_file import arguments, check_arguments, load_config, stored_config
+from mmseg_dafm.core.config_file import ConfigOptions, arguments, check_arguments, load_config, stored_config
 from mmseg_dafm.core.files import data_root
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,3 +142,25 @@ def test_the_environment_is_left_alone(monkeypatch):
     monkeypatch.setenv('GTAV_ROOT', r'D:\x')
     load_config(GTAV)
     assert os.environ['GTAV_ROOT'] == r'D:\x'
+
+
+def read_options(*options) -> dict:
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions)
+    return parser.parse_args(['--cfg-options', *options]).cfg_options
+
+
+def test_options_may_hold_dicts_and_suites_placeholders():
+    given = read_options(
+        "custom_hooks=[{'type': 'EMAHook', 'size': (1, 2), 'a': [3]}]", 'a=[1,(2,3)]', 'b=x=y', 'c={run:A}/{seed}', 'd={}'
+    )
+    hooks = [{'type': 'EMAHook', 'size': (1, 2), 'a': [3]}]
+    assert given == {'custom_hooks': hooks, 'a': [1, (2, 3)], 'b': 'x=y', 'c': '{run:A}/{seed}', 'd': {}}
+
+
+@pytest.mark.parametrize(
+    'option', ['a', 'a=[1,2', "a=[{'type': 'X', 'size': (1, 2)]", 'a=[{type:X,size:(1,2)}]', 'a=[(1,2),b:(1,2)}']
+)
+def test_options_that_cannot_be_read_are_one_sentence(option):
+    with pytest.raises(ValueError, match='^--cfg-options .*(KEY=VALUE|the value cannot be read)'):
+        read_options(option)

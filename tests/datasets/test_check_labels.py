@@ -230,3 +230,37 @@ def test_images_of_one_row_keep_their_label(gtav):
     write(gtav / 'images/0.png', picture(1, 20))
     write(gtav / 'labels/0_labelTrainIds.png', ids(19, 1, 20))
     assert build(type='GTAVDataset', data_root=str(gtav))[0]['data_samples'].gt_sem_seg.shape == (1, 20)
+
+
+IGNORED = [
+    (dict(), {}, None),
+    (dict(ignore_index=3), {}, r'train_dataloader: GTAVDataset.ignore_index=3 is one of the classes 0 to 18'),
+    (dict(ignore_index=254), {}, r'decode_head.ignore_index=255, and train_dataloader: GTAVDataset marks .* with 254'),
+    (
+        dict(),
+        {'model.decode_head.ignore_index': 254},
+        r'head.ignore_index=254, and train_dataloader: GTAVDataset .* with 255',
+    ),
+    (dict(ignore_index=254, reduce_zero_label=True), {'model.decode_head.ignore_index': 254}, r'with 255 \(reduce_zero_label'),
+    (dict(), {'model.data_preprocessor.seg_pad_val': 0}, r'data_preprocessor.seg_pad_val=0 is one of the classes'),
+    (dict(), {'val_evaluator.ignore_index': 3}, r'val_evaluator.ignore_index=3 is one of the classes'),
+    (dict(), {'val_evaluator.ignore_index': 254}, r'val_evaluator.ignore_index=254, and val_dataloader: GTAVDataset'),
+    (
+        dict(pipeline=[LOAD[0], dict(type='LoadAnnotations', reduce_zero_label=True), LOAD[2]]),
+        {},
+        r'reduce_zero_label=False, and Load',
+    ),
+]
+
+
+@pytest.mark.parametrize(('options', 'changes', 'words'), IGNORED)
+def test_ignored_pixels_of_data_heads_padding_and_metric_are_the_same(gtav, options, changes, words):
+    loader = dict(dataset=dict(type='GTAVDataset', data_root=str(gtav), pipeline=LOAD) | options)
+    model = dict(decode_head=dict(num_classes=19), data_preprocessor=dict(size=(8, 8)))
+    cfg = Config(dict(model=model, train_dataloader=loader, val_dataloader=loader, val_evaluator=dict(type='IoUMetric')))
+    cfg.merge_from_dict(changes)
+    if words is None:
+        check_data_sets(cfg, ('train_dataloader', 'val_dataloader'))
+        return
+    with pytest.raises(ValueError, match=words):
+        check_data_sets(cfg, ('train_dataloader', 'val_dataloader'))

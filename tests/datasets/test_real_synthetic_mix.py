@@ -8,13 +8,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from mmseg.registry import DATA_SAMPLERS, DATASETS
 from torch.utils.data import DataLoader
 
+from mmseg_dafm.core.config_file import ConfigOptions
 from mmseg_dafm.datasets import EpochIndexSampler, epoch_index_sampler, real_synthetic_mix, synthetic_variants
 from mmseg_dafm.datasets.synthetic_variants import find_variants, named_roots
 from mmseg_dafm.experiments.suites import run_config as suite_config
@@ -239,7 +240,7 @@ def loader_of_suite(root, folders, work, seed, rank_seeds=False):
     cell = Cell('vpd_mix_50_50', seed)
     cfg = Config.fromfile(suite_config.find_config(suite.run(cell.run).config))
     parser = argparse.ArgumentParser()
-    parser.add_argument('--options', nargs='*', action=DictAction)
+    parser.add_argument('--options', nargs='*', action=ConfigOptions)
     cfg.merge_from_dict(parser.parse_args(['--options', *config_options(suite, cell, work)]).options)
     data = cfg.train_dataloader
     data.dataset.real = dict(REAL_SET, data_root=str(folders), pipeline=LOAD)

@@ -11,12 +11,14 @@ import torch
 import torch.multiprocessing as mp
 from mmengine import dist as mm_dist
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 from mmseg.evaluation import IoUMetric
 from mmseg.registry import METRICS
 
 import mmseg_dafm  # noqa: F401  (the spawned ranks register by this import)
+from mmseg_dafm.doctor.config_check import check_config
 from mmseg_dafm.evaluation.label_maps import common_root, file_name
 
 NUMBERS = itertools.count()
@@ -118,7 +120,8 @@ def test_failures_name_the_image_and_the_remedy():
 def test_missing_source_is_nan_and_does_not_stop_the_run(tmp_path):
     metric = make(source='clear', out_dir=str(tmp_path))
     metric.process({}, images())
-    assert math.isnan(metric.evaluate(7)['mIoU%'])
+    scores = metric.evaluate(7)
+    assert all(math.isnan(scores[key]) for key in ('mIoU%', 'mIoU.target', 'mIoU.mean'))
     assert json.loads((tmp_path / 'domain_iou.json').read_text())['summary']['missing'] == ['clear']
 
 
@@ -241,6 +244,43 @@ def test_train_validate_and_test_with_mmengines_runner(root, tmp_path):
     # mmseg's own hook reads the drawn images by their addresses; one picture per image, none overwritten.
     assert len(list(work.rglob('*snow*.png'))) >= 1
     assert '| checkpoint | iter_2.pth |' in (work / 'domain_iou_iter_2.md').read_text()
+
+
+MISSPELT = [
+    (dict(source='cler'), r"evaluator.source names 'cler', .* \(there are clear, fog, .*snow\)\. Did you mean 'clear'\?"),
+    (dict(source='clear', target=['fog', 'hail']), "evaluator.target names 'hail'"),
+]
+
+
+@pytest.mark.parametrize(('options', 'message'), MISSPELT)
+def test_domains_that_no_image_has_are_refused_before_the_first_iteration(root, tmp_path, options, message):
+    cfg = runner_config(root, tmp_path)
+    cfg.val_evaluator = cfg.test_evaluator = dict(type='DomainIoUMetric', **options)
+    for stage in ('val', 'test'):
+        with pytest.raises(ValueError, match=f'{stage}_{message}'):
+            check_config(cfg, (f'{stage}_dataloader',))
+    # as mmseg's own tools run it
+    cfg.default_hooks.known_domains = dict(type='KnownDomainsHook')
+    cfg.experiment_name = f'domains-{options}'
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(NoWork())
+    with pytest.raises(ValueError, match=f'val_{message}'):
+        runner.train()
+    cfg.experiment_name += '-test'
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(NoWork())
+    with pytest.raises(ValueError, match=f'test_{message}'):
+        runner.test()
+
+
+class NoWork(Hook):
+    """Fails where an iteration begins."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        pytest.fail('an iteration began')
+
+    def before_test_iter(self, runner, batch_idx, data_batch=None):
+        pytest.fail('a batch was tested')
 
 
 def test_predictions_are_written_where_mmsegs_own_test_tool_asks(tmp_path):

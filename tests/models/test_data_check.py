@@ -6,10 +6,11 @@ import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmseg_dafm.doctor.config_check import check_config
+from mmseg_dafm.doctor.config_check import check_config, check_numbers
 from mmseg_dafm.doctor.files import check_config_files
 from mmseg_dafm.models.domain import data_check
 from mmseg_dafm.models.domain.data_check import check_data, check_names, data_classes
+from mmseg_dafm.models.heads.config_check import check_head_config
 from tests.models_common import CLASSES
 from tests.runs.common import tiny_config
 
@@ -125,6 +126,8 @@ def test_shipped_configs_fit_their_data(path):
         # the file need not be there: its rows are chosen by these names
         cfg.model.backbone.class_embeddings = dict(provider='hash', classes=embeddings.classes)
     check_data(cfg)
+    check_head_config(cfg)
+    check_numbers(cfg)
 
 
 def test_heads_are_compared_with_data_sets_in_every_config(tmp_path):

@@ -8,6 +8,7 @@ from PIL import Image
 
 from mmseg_dafm.core import run_config
 from mmseg_dafm.doctor.config_check import check_config, missing_files
+from mmseg_dafm.models.heads.config_check import check_head_config
 
 
 def config(**fields) -> Config:
@@ -212,6 +213,12 @@ def test_a_complete_config_has_nothing_missing(tmp_path):
         ({'test_dataloader.batch_size': 0}, r'test_dataloader.batch_size=0 must be'),
         ({'randomness.seed': -1}, r'randomness.seed=-1 must be a whole number from 0'),
         ({'model.data_preprocessor.std': [0, 0, 0]}, r'model.data_preprocessor.std=\[0, 0, 0\] must be .* above 0'),
+        ({'optim_wrapper.optimizer.lr': 'abc'}, r"optim_wrapper.optimizer.lr='abc' must be a number of 0 or more"),
+        ({'optim_wrapper.optimizer.weight_decay': -1}, r'optim_wrapper.optimizer.weight_decay=-1 must be a number'),
+        (
+            {'param_scheduler': [dict(type='PolyLR', eta_min='1e')]},
+            r"param_scheduler.0.eta_min='1e'",
+        ),
         ({'model.data_preprocessor.mean': [0, 0]}, r'model.data_preprocessor.mean=\[0, 0\] must be one number or three'),
     ],
 )
@@ -223,3 +230,37 @@ def test_numbers_with_which_a_run_does_nothing_are_refused(root, options, words)
     cfg.merge_from_dict(options)
     with pytest.raises(ValueError, match=words):
         check_numbers(cfg)
+
+
+LOSS = dict(type='CrossEntropyLoss')
+HEADS = [
+    (dict(ignore_index=3), r'model.decode_head.ignore_index=3 is one of the classes 0 to 5'),
+    (dict(loss_decode=[LOSS, dict(type='DiceLoss', ignore_index=2)]), r'loss_decode of DiceLoss: ignore_index=2 is one of'),
+    (
+        dict(loss_decode=dict(type='DiceLoss', ignore_index=254)),
+        r'DiceLoss: ignore_index=254, and .*head.ignore_index=255',
+    ),
+    (dict(loss_decode=dict(LOSS, class_weight=[1.0, 2.0])), r'CrossEntropyLoss: class_weight has 2 numbers, .*num_classes=6'),
+    (dict(in_index=4), r'decode_head.in_index=4: model.backbone gives 4 maps, 0 to 3'),
+    (dict(in_index=[0, -5], in_channels=[8, 8]), r'decode_head.in_index=\[0, -5\]: model.backbone gives 4 maps'),
+    (dict(in_index=[0, 1], in_channels=[8]), r'in_index=\[0, 1\] and in_channels=\[8\] differ in length'),
+]
+
+
+@pytest.mark.parametrize(('options', 'words'), HEADS)
+def test_heads_that_leave_a_class_out_or_do_not_fit_are_refused(root, options, words):
+    cfg = Config.fromfile(root / 'configs/toy/resnet_toydrive.py')
+    check_head_config(cfg)
+    cfg.model.decode_head.update(options)
+    for wrapped in (cfg, dict(model=dict(type='SegTTAModel', module=cfg.model))):
+        with pytest.raises(ValueError, match=words):
+            check_head_config(wrapped)
+    with pytest.raises(ValueError, match=words):
+        check_config(cfg)
+
+
+def test_heads_with_lists_that_fit_pass():
+    head = dict(num_classes=3, ignore_index=None, loss_decode=dict(LOSS, class_weight=[1.0] * 3), in_index=7)
+    check_head_config(dict(model=dict(backbone=dict(type='CGNet'), decode_head=head)))
+    # a neck makes maps of its own
+    check_head_config(dict(model=dict(backbone=dict(type='ResNet', out_indices=(3,)), neck=dict(type='FPN'), decode_head=head)))

@@ -21,7 +21,7 @@ import mmseg_dafm  # noqa: F401  (first: keeps out what upstream packages say at
 # isort: split
 import numpy as np
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmseg_dafm.analysis.domain_features import collect, sample_of
@@ -32,7 +32,7 @@ from mmseg_dafm.analysis.feature_hooks import filled_model
 from mmseg_dafm.analysis.robustness import drop_pretrained
 from mmseg_dafm.core import run_config
 from mmseg_dafm.core.checkpoint import TrustCheckpoint
-from mmseg_dafm.core.config_file import load_config
+from mmseg_dafm.core.config_file import ConfigOptions, load_config
 from mmseg_dafm.core.files import replacing, writable_folder
 from mmseg_dafm.doctor.config_check import check_config
 from mmseg_dafm.evaluation.tables import without_nan
@@ -53,7 +53,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, default=Path('work_dirs/domain_gap'))
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--trust-checkpoint', action=TrustCheckpoint)
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, help='KEY=VALUE changes to every config')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, help='KEY=VALUE changes to every config')
     return parser.parse_args()
 
 

@@ -12,7 +12,7 @@ import mmseg_dafm  # noqa: F401  (first: keeps out what upstream packages say at
 
 # isort: split
 import numpy as np
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from rich.progress import track
@@ -20,7 +20,7 @@ from torch import nn
 
 from mmseg_dafm.analysis import domain_explorer as explorer
 from mmseg_dafm.core.checkpoint import TrustCheckpoint, read_weights, require_fit
-from mmseg_dafm.core.config_file import load_config
+from mmseg_dafm.core.config_file import ConfigOptions, load_config
 from mmseg_dafm.core.files import replacing, writable_folder
 
 PREFIX = 'domain_embedding.'
@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--per-domain', type=int, default=3, help='images drawn per domain')
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--trust-checkpoint', action=TrustCheckpoint)
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE changes to the config')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, help='KEY=VALUE changes to the config')
     return parser.parse_args()
 
 

@@ -16,11 +16,10 @@ import mmseg_dafm  # noqa: F401  (first: keeps out what upstream packages say at
 
 # isort: split
 import torch
-from mmengine.config import DictAction
 
 from mmseg_dafm.analysis.drift_run import measure_drift
 from mmseg_dafm.core.checkpoint import TrustCheckpoint
-from mmseg_dafm.core.config_file import load_config
+from mmseg_dafm.core.config_file import ConfigOptions, load_config
 from mmseg_dafm.core.files import writable_folder
 
 
@@ -39,7 +38,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, help='folder of tables and pictures (default: work_dirs/drift_<config>)')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--trust-checkpoint', action=TrustCheckpoint)
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, help='KEY=VALUE changes to the config')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, help='KEY=VALUE changes to the config')
     return parser.parse_args()
 
 

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import mmseg_dafm  # noqa: F401  (first: keeps out what upstream packages say at import)
 
 # isort: split
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -30,7 +30,7 @@ from mmseg_dafm.analysis import robustness as robustness_run
 from mmseg_dafm.analysis.robustness import draw_corruptions, draw_robustness
 from mmseg_dafm.core import run_config
 from mmseg_dafm.core.checkpoint import TrustCheckpoint
-from mmseg_dafm.core.config_file import load_config
+from mmseg_dafm.core.config_file import ConfigOptions, load_config
 from mmseg_dafm.core.files import replacing
 from mmseg_dafm.core.tool_output import one_sentence, track
 from mmseg_dafm.datasets.corruptions import SEVERITIES, VERSION, select_corruptions
@@ -53,7 +53,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--backend', choices=['own', 'imagecorruptions'], default='own')
     parser.add_argument('--pictures', metavar='IMAGE', help='draw IMAGE under every corruption, test nothing')
     parser.add_argument('--trust-checkpoint', action=TrustCheckpoint)
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, help='KEY=VALUE changes to the config')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, help='KEY=VALUE changes to the config')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
     args = parser.parse_args()

@@ -18,14 +18,13 @@ import mmseg_dafm  # noqa: F401  (first: keeps out what upstream packages say at
 
 # isort: split
 import torch
-from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from prettytable import PrettyTable
 
 from mmseg_dafm.core import run_config
 from mmseg_dafm.core.checkpoint import TrustCheckpoint, check_finite, read_checkpoint, state_dict_of
-from mmseg_dafm.core.config_file import load_config
+from mmseg_dafm.core.config_file import ConfigOptions, load_config
 from mmseg_dafm.core.files import replacing, writable_folder
 from mmseg_dafm.fishertune import delta
 
@@ -45,7 +44,7 @@ def parse_args() -> argparse.Namespace:
         bases.add_argument('--config', help='config whose model, with its pretrained weights, is the base')
         if action == 'extract':
             part.add_argument('--module', default='backbone', help='path of the backbone in the model (default: backbone)')
-        part.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE changes to --config')
+        part.add_argument('--cfg-options', nargs='+', action=ConfigOptions, help='KEY=VALUE changes to --config')
     parser.add_argument('--trust-checkpoint', action=TrustCheckpoint)
     actions.add_parser('info').add_argument('source', type=Path, help='delta')
     return parser.parse_args()

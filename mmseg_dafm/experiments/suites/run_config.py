@@ -9,9 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmseg_dafm.core.config_file import ConfigOptions
 from mmseg_dafm.experiments.suites.suite_file import Run, Suite
 from mmseg_dafm.experiments.suites.suite_load import needed
 from mmseg_dafm.experiments.tool_runs import ROOT
@@ -49,7 +50,7 @@ def find_config(name: str) -> Path:
 def _read(file: Path, options: tuple[str, ...]) -> tuple[dict, dict]:
     # train_cfg, and everything without paths
     parser = argparse.ArgumentParser()
-    parser.add_argument('--options', nargs='*', action=DictAction, default={})
+    parser.add_argument('--options', nargs='*', action=ConfigOptions, default={})
     cfg = Config.fromfile(str(file))
     changes = parser.parse_args(['--options', *options]).options
     for key in changes:

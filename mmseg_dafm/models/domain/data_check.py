@@ -1,13 +1,13 @@
 """Whether the data of a config fit its text embeddings and its image tower: their class names, and the size of whole images."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmengine.logging import print_log
 from mmseg.registry import DATASETS
 
-from mmseg_dafm.core.run_config import for_each_dataset, pipelines
+from mmseg_dafm.core.run_config import for_each_dataset, heads_of, pipelines
 from mmseg_dafm.core.runner import running_config
 from mmseg_dafm.models.domain.embedding_file import build_bank
 from mmseg_dafm.models.domain.text_bank import clean_text
@@ -53,7 +53,7 @@ def check_embeddings(names: Sequence[str], cfg: Mapping, model: Mapping, dataloa
             for_each_dataset(
                 dataset, lambda leaf, name=name: check_names(names, data_classes(leaf), f'{name}: {leaf.get("type")}')
             )
-    for key, head in _heads(model):
+    for key, head in heads_of(model):
         if (count := head.get('num_classes')) is not None and count != len(names):
             raise ValueError(
                 f'model.{key}.num_classes={count}, and model.backbone.class_embeddings name {len(names)} classes: make them '
@@ -124,7 +124,7 @@ def check_names(names: Sequence[str], classes: Sequence[str] | None, where: str)
 def check_heads(model: Mapping, dataset: Mapping, where: str) -> None:
     """Refuse heads of another number of classes than a data set has: its labels or its scores would be of other classes."""
     classes = data_classes(dataset)
-    for key, head in _heads(model):
+    for key, head in heads_of(model):
         count = head.get('num_classes')
         if classes is not None and count is not None and count != len(classes):
             raise ValueError(
@@ -152,11 +152,3 @@ def _words(name: str) -> frozenset[str]:
     """The synonyms of a name in one spelling."""
     plain = clean_text(name).casefold().replace('_', ' ').replace('-', ' ')
     return frozenset(' '.join(word.split()) for word in plain.split(';') if word.strip())
-
-
-def _heads(model: Mapping) -> Iterator[tuple[str, Mapping]]:
-    """The heads of a segmentor's config with their keys."""
-    for key in ('decode_head', 'auxiliary_head'):
-        heads = model.get(key) or ()
-        for head in heads if isinstance(heads, list | tuple) else (heads,):
-            yield key, head

@@ -4,9 +4,10 @@ import argparse
 import os
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmseg_dafm.core.config_file import ConfigOptions
 from mmseg_dafm.doctor.config_check import check_config
 from mmseg_dafm.experiments.suites.plan import config_options, folder_of, output_of, plan
 from mmseg_dafm.experiments.suites.results import look_up, read_result
@@ -17,7 +18,7 @@ from mmseg_dafm.experiments.suites.suite_load import load_suite
 def short(config, options, folder) -> Config:
     """A run's config, cut down to three iterations and five images."""
     parser = argparse.ArgumentParser()
-    parser.add_argument('--options', nargs='*', action=DictAction)
+    parser.add_argument('--options', nargs='*', action=ConfigOptions)
     cfg = Config.fromfile(str(config))
     cfg.merge_from_dict(parser.parse_args(['--options', *options]).options)
     cfg.work_dir, cfg.experiment_name, cfg.log_level = str(folder), folder.name, 'ERROR'
