@@ -23,9 +23,10 @@ from rich.progress import track
 
 from mmseg_dafm.analysis.domain_explorer import IMAGE_SUFFIXES
 from mmseg_dafm.analysis.qualitative import paint_labels
-from mmseg_dafm.core.checkpoint import TrustCheckpoint, load_weights, read_checkpoint
+from mmseg_dafm.core.checkpoint import TrustCheckpoint, read_checkpoint
 from mmseg_dafm.core.config_file import ConfigOptions, load_config, stored_config
 from mmseg_dafm.core.files import replacing, writable_folder
+from mmseg_dafm.core.fit import load_weights
 from mmseg_dafm.core.image_files import visible
 from mmseg_dafm.core.tool_output import one_sentence
 from mmseg_dafm.doctor.config_check import check_config

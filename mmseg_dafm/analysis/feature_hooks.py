@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from mmseg_dafm.core.checkpoint import load_weights
+from mmseg_dafm.core.fit import load_weights
 from mmseg_dafm.daft.layers import within
 from mmseg_dafm.datasets.target_batches import FEATURE_PARTS, takes_domain
 
@@ -117,7 +117,7 @@ def filled_model(cfg: Config, path: str | os.PathLike, layers: Sequence[str] | N
     """Build a config's model and fill it from a checkpoint: what the layers depend on must be there, without layers all of it.
 
     Raises:
-        ValueError: See :func:`check_layers` and :func:`~mmseg_dafm.core.checkpoint.load_weights`.
+        ValueError: See :func:`check_layers` and :func:`~mmseg_dafm.core.fit.load_weights`.
     """
     model = MODELS.build(copy.deepcopy(cfg.model))
     check_layers(model, layers or ())

@@ -1,4 +1,4 @@
-"""Read checkpoints without running code from them, and compare them with the model that is to hold them."""
+"""Read checkpoints without running code from them, and refuse numbers that are not finite."""
 
 import argparse
 import codecs
@@ -8,8 +8,7 @@ import os
 import pickle
 import types
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,8 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import Tensor, nn
 
-from mmseg_dafm.core.finite import is_finite
-
 # set to 1: checkpoints may run code while they are read; --trust-checkpoint of the tools sets it
 TRUST = 'MMSEG_DAFM_TRUST_CHECKPOINT'
-# torch's count of training batches; nothing reads it while momentum is a number, and older files lack it
-COUNTER = 'num_batches_tracked'
 # keys under which a file holds its state dict, in the order in which they are tried
 WRAPPERS = ('state_dict', 'model', 'model_state_dict', 'module')
 
@@ -115,6 +110,19 @@ def state_dict_of(content: Any) -> dict[str, Tensor]:
     return {}
 
 
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Whether all numbers of a tensor of any shape and type are finite; one on the meta device holds none.
+
+    A sum keeps nan and infinity, in one pass and without a copy. Where it overflows, each number is looked at.
+    """
+    if not tensor.is_floating_point() or tensor.is_meta:
+        return True
+    # torch cannot add up numbers of eight bits
+    tensor = tensor.detach() if tensor.element_size() > 1 else tensor.detach().float()
+    total = tensor.sum(dtype=torch.float64 if tensor.device.type == 'cpu' else torch.float32)
+    return bool(total.isfinite()) or bool(tensor.isfinite().all())
+
+
 def check_finite(state: Mapping[str, Tensor], what: str | os.PathLike) -> None:
     """Refuse weights that are not finite.
 
@@ -129,171 +137,9 @@ def check_finite(state: Mapping[str, Tensor], what: str | os.PathLike) -> None:
         )
 
 
-@dataclass(frozen=True)
-class Fit:
-    """How a state dict fits a model.
-
-    Attributes:
-        state: What fits by name and shape, by the model's names.
-        total: Number of tensors that the model expects.
-        missing: Names that the checkpoint lacks.
-        misshapen: ``name: (shape there), (shape in the model)``.
-        left: Names of the checkpoint that the model has no place for.
-        prefix: What was stripped from the checkpoint's names.
-    """
-
-    state: dict[str, Tensor]
-    total: int
-    missing: list[str] = field(default_factory=list)
-    misshapen: list[str] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
-    prefix: str = ''
-
-    @property
-    def complete(self) -> bool:
-        """Whether every expected tensor is there."""
-        return not (self.missing or self.misshapen)
-
-    def __str__(self) -> str:
-        covered = self.total - len(self.missing) - len(self.misshapen)
-        parts = [f'{covered} of {self.total} tensors fit']
-        if self.prefix:
-            parts[0] += f" (after stripping '{self.prefix}')"
-        parts += [f'{len(self.missing)} are missing ({some(self.missing)})'] if self.missing else []
-        parts += [f'{len(self.misshapen)} have another shape ({some(self.misshapen)})'] if self.misshapen else []
-        parts += [f'{len(self.left)} are left over ({some(self.left)})'] if self.left else []
-        return ', '.join(parts)
-
-
-def compare(model: nn.Module, state: Mapping[str, Tensor], needed: Sequence[str] | None = None) -> Fit:
-    """Compare a state dict with a model, under the prefix that fits best (``module.``, ``model.``, ``backbone.``, ...).
-
-    What a model leaves out of its own state dict, such as a frozen tower that is not saved, is not expected. Counters of batch
-    norm and the names in a module's ``optional_in_checkpoints`` may be missing.
-
-    Args:
-        model: The module to be filled, not wrapped.
-        state: Tensors by name.
-        needed: The names that must be there; None: all that the model saves.
-
-    Raises:
-        CheckpointError: If two prefixes fit equally well, as in a file with student and teacher.
-    """
-    own = model.state_dict()
-    state = {key.replace('_orig_mod.', ''): value for key, value in state.items()}
-    prefix = _best_prefix(own, state)
-    found = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    optional = set()
-    for name, module in model.named_modules():
-        optional.update(f'{name}.{key}'.lstrip('.') for key in getattr(module, 'optional_in_checkpoints', ()))
-    expected = [key for key in (own if needed is None else needed) if not key.endswith(COUNTER) and key not in optional]
-    misshapen = [key for key in expected if key in found and found[key].shape != own[key].shape]
-    return Fit(
-        state={key: value for key, value in found.items() if key in own and value.shape == own[key].shape},
-        total=len(expected),
-        missing=[key for key in expected if key not in found],
-        misshapen=[f'{key}: {tuple(found[key].shape)}, not {tuple(own[key].shape)}' for key in misshapen],
-        left=[key for key in state if key.removeprefix(prefix) not in own or not key.startswith(prefix)],
-        prefix=prefix,
-    )
-
-
-def load_weights(model: nn.Module, path: str | os.PathLike, needed: Sequence[str] | None = None) -> Any:
-    """Fill a model that is to be used: whatever it expects must be in the file, with its shape and finite.
-
-    Args:
-        model: The module, not wrapped.
-        path: File of the checkpoint, or a URL that mmengine can load.
-        needed: Names that must be there; None: all that the model saves.
-
-    Returns:
-        What the file holds.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        CheckpointError: If it cannot be read or does not fit; see :func:`require_fit`.
-    """
-    from mmengine.runner.checkpoint import CheckpointLoader
-
-    content = CheckpointLoader.load_checkpoint(str(path), 'cpu') if '://' in str(path) else read_checkpoint(path)
-    state = state_dict_of(content)
-    if not state:
-        raise CheckpointError(f'{path} holds no tensors by name: give a checkpoint.')
-    fit = require_fit(model, state, path, needed)
-    model.load_state_dict(fit.state, strict=False)
-    return content
-
-
-def require_fit(
-    model: nn.Module, state: Mapping[str, Tensor], what: str | os.PathLike, needed: Sequence[str] | None = None
-) -> Fit:
-    """The fit of a state dict that must cover a model.
-
-    Raises:
-        CheckpointError: Naming the file, how much is covered, and the first tensors that are missing, misshapen or not finite.
-    """
-    fit = compare(model, state, needed)
-    if not fit.complete:
-        raise CheckpointError(
-            f'{what} does not fit the {type(model).__name__} of the config: {fit}. Give a checkpoint of this config, or the '
-            'config that wrote it.'
-        )
-    check_finite(learned(model, fit.state), what)
-    return fit
-
-
-def require_some(model: nn.Module, state: Mapping[str, Tensor], what: str | os.PathLike) -> Fit:
-    """The fit of a state dict from which a training starts: a part is enough.
-
-    Raises:
-        CheckpointError: If nothing fits, or something is not finite.
-    """
-    fit = compare(model, state)
-    if not fit.state and model.state_dict():
-        raise CheckpointError(
-            f'{what}: no tensor fits {type(model).__name__} ({fit}; its own names begin with {some(list(state)) or "nothing"}). '
-            'Give weights of this architecture, or convert the file first.'
-        )
-    check_finite(learned(model, fit.state), what)
-    return fit
-
-
-def learned(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Parameters and running statistics of a state dict: other buffers, such as attention masks, may hold infinity on purpose."""
-    masks = {name for name, _ in model.named_buffers() if not name.endswith(('running_mean', 'running_var'))}
-    return {name: value for name, value in state.items() if name not in masks}
-
-
 def some(names: Sequence[str], count: int = 3) -> str:
     """The first names of a list, in one line."""
     return ', '.join(names[:count]) + (', ...' if len(names) > count else '')
-
-
-def _best_prefix(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    """The prefix under which most names are the model's, by name and shape; none where stripping gains nothing."""
-    scores: collections.Counter[str] = collections.Counter()
-    for key, value in state.items():
-        for prefix in _prefixes(key):
-            name = key[len(prefix) :]
-            if name in own:
-                # a name alone counts little: it decides where no shape fits at all
-                scores[prefix] += 1000 if own[name].shape == value.shape else 1
-    best = max(scores.values(), default=0)
-    if best <= scores['']:
-        return ''
-    winners = [prefix for prefix, score in scores.items() if score == best]
-    if len(winners) > 1:
-        raise CheckpointError(
-            f'the checkpoint holds this model {len(winners)} times, under {some(winners)}: write the one that you want to a file '
-            'of its own.'
-        )
-    return winners[0]
-
-
-def _prefixes(key: str, depth: int = 3) -> Iterable[str]:
-    """``'a.b.c'`` -> ``''``, ``'a.'``, ``'a.b.'``."""
-    parts = key.split('.')
-    return ('.'.join([*parts[:count], '']) for count in range(min(depth + 1, len(parts))))
 
 
 class _CodeRefused(Exception):

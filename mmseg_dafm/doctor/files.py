@@ -91,8 +91,9 @@ def check_checkpoint(config: str, checkpoint: str) -> Iterator[Check]:
         from mmseg.registry import MODELS
 
         from mmseg_dafm import models  # noqa: F401 (the doctor's own import of the package registers nothing)
-        from mmseg_dafm.core.checkpoint import read_weights, require_fit
+        from mmseg_dafm.core.checkpoint import read_weights
         from mmseg_dafm.core.config_file import load_config
+        from mmseg_dafm.core.fit import require_fit
 
         cfg = load_config(config)
         init_default_scope(cfg.get('default_scope', 'mmseg'))

@@ -10,8 +10,8 @@ from mmengine.logging import MessageHub, MMLogger, print_log
 from mmseg.registry import METRICS
 from prettytable import PrettyTable
 
+from mmseg_dafm.core.checkpoint import is_finite
 from mmseg_dafm.core.config_file import nearest
-from mmseg_dafm.core.finite import is_finite
 from mmseg_dafm.core.runner import parse_config
 from mmseg_dafm.evaluation.domain_scores import check_domain, confusion_matrix, flat_metrics, summarise
 from mmseg_dafm.evaluation.label_maps import LabelMapFolder

@@ -9,7 +9,8 @@ from mmengine.logging import print_log
 from mmengine.runner import BaseLoop, Runner
 from mmseg.registry import HOOKS
 
-from mmseg_dafm.core.checkpoint import CheckpointError, require_fit, require_some, some, state_dict_of
+from mmseg_dafm.core.checkpoint import CheckpointError, some, state_dict_of
+from mmseg_dafm.core.fit import require_fit, require_some
 from mmseg_dafm.core.runner import unwrapped
 
 

@@ -8,8 +8,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
-from mmseg_dafm.core.checkpoint import learned
-from mmseg_dafm.core.finite import is_finite
+from mmseg_dafm.core.checkpoint import is_finite
+from mmseg_dafm.core.fit import learned
 from mmseg_dafm.core.runner import unwrapped
 
 

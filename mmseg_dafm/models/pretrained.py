@@ -8,7 +8,8 @@ from mmengine.runner.checkpoint import CheckpointLoader, load_state_dict
 from mmseg.registry import WEIGHT_INITIALIZERS
 from torch import nn
 
-from mmseg_dafm.core.checkpoint import require_some, state_dict_of
+from mmseg_dafm.core.checkpoint import state_dict_of
+from mmseg_dafm.core.fit import require_some
 
 
 @WEIGHT_INITIALIZERS.register_module(name='Pretrained')

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mmseg_dafm.core import checkpoint as core
+from mmseg_dafm.core import fit
 
 
 class Code:
@@ -120,21 +121,21 @@ def test_weights_fit_under_prefixes_and_wrappers(tmp_path, wrap, prefix):
     state = {f'{prefix}{key}': value for key, value in network().state_dict().items()}
     torch.save(state if wrap is None else {wrap: state, 'epoch': 3}, tmp_path / 'a.pth')
     model = network()
-    core.load_weights(model, tmp_path / 'a.pth')
+    fit.load_weights(model, tmp_path / 'a.pth')
     assert all(torch.equal(value, state[prefix + key]) for key, value in model.state_dict().items())
-    fit = core.compare(model, state)
-    assert fit.complete
-    assert not fit.left
-    assert fit.prefix == ('' if prefix == '_orig_mod.' else prefix)
-    assert (fit.prefix in str(fit)) or not fit.prefix
+    found = fit.compare(model, state)
+    assert found.complete
+    assert not found.left
+    assert found.prefix == ('' if prefix == '_orig_mod.' else prefix)
+    assert (found.prefix in str(found)) or not found.prefix
 
 
 def test_a_backbone_is_found_inside_a_segmentor():
     state = {f'backbone.{key}': value for key, value in network().state_dict().items()} | {'decode_head.weight': torch.ones(2)}
-    fit = core.compare(network(), state)
-    assert fit.complete
-    assert fit.prefix == 'backbone.'
-    assert fit.left == ['decode_head.weight']
+    found = fit.compare(network(), state)
+    assert found.complete
+    assert found.prefix == 'backbone.'
+    assert found.left == ['decode_head.weight']
 
 
 @pytest.mark.parametrize(
@@ -152,36 +153,36 @@ def test_weights_to_use_must_cover_the_model(tmp_path, change, words):
     change(state)
     torch.save({'state_dict': state}, tmp_path / 'a.pth')
     with pytest.raises(ValueError, match=words) as error:
-        core.load_weights(network(), tmp_path / 'a.pth')
+        fit.load_weights(network(), tmp_path / 'a.pth')
     assert 'a.pth' in str(error.value)
 
 
 def test_counters_may_be_missing_and_declared_names_too():
     state = {key: value for key, value in network().state_dict().items() if 'num_batches' not in key and key != 'head.bias'}
     model = network()
-    assert core.compare(model, state).missing == ['head.bias']
+    assert fit.compare(model, state).missing == ['head.bias']
     model.head.optional_in_checkpoints = ('bias',)
-    assert core.compare(model, state).complete
+    assert fit.compare(model, state).complete
 
 
 def test_a_training_starts_from_a_part_but_not_from_nothing():
     state = {'backbone.weight': network().state_dict()['backbone.weight']}
-    assert list(core.require_some(network(), state, 'a.pth').state) == ['backbone.weight']
+    assert list(fit.require_some(network(), state, 'a.pth').state) == ['backbone.weight']
     with pytest.raises(ValueError, match=r'a.pth: no tensor fits Sequential .*begin with x.y'):
-        core.require_some(network(), {'x.y': torch.ones(2)}, 'a.pth')
+        fit.require_some(network(), {'x.y': torch.ones(2)}, 'a.pth')
 
 
 def test_masks_may_hold_infinity_on_purpose():
     model = network()
     model.register_buffer('mask', torch.full((2, 2), float('-inf')))
-    assert core.require_fit(model, model.state_dict(), 'a.pth').complete
-    assert core.require_some(model, model.state_dict(), 'a.pth').complete
+    assert fit.require_fit(model, model.state_dict(), 'a.pth').complete
+    assert fit.require_some(model, model.state_dict(), 'a.pth').complete
 
 
 def test_student_and_teacher_are_ambiguous():
     state = {f'{who}.{key}': value for who in ('student', 'teacher') for key, value in network().state_dict().items()}
     with pytest.raises(ValueError, match='2 times, under student., teacher.'):
-        core.compare(network(), state)
+        fit.compare(network(), state)
 
 
 def test_large_float64_weights_are_finite():

@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmseg_dafm.core.finite import is_finite
+from mmseg_dafm.core.checkpoint import is_finite
 from tests.tools.tiny import write_tiny_run
 
 ROOT = Path(__file__).resolve().parents[2]

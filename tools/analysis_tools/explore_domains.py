@@ -19,9 +19,10 @@ from rich.progress import track
 from torch import nn
 
 from mmseg_dafm.analysis import domain_explorer as explorer
-from mmseg_dafm.core.checkpoint import TrustCheckpoint, read_weights, require_fit
+from mmseg_dafm.core.checkpoint import TrustCheckpoint, read_weights
 from mmseg_dafm.core.config_file import ConfigOptions, load_config
 from mmseg_dafm.core.files import replacing, writable_folder
+from mmseg_dafm.core.fit import require_fit
 
 PREFIX = 'domain_embedding.'
 

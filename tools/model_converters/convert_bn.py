@@ -23,9 +23,10 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from mmseg_dafm.core import run_config
-from mmseg_dafm.core.checkpoint import TrustCheckpoint, load_weights
+from mmseg_dafm.core.checkpoint import TrustCheckpoint
 from mmseg_dafm.core.config_file import ConfigOptions, load_config
 from mmseg_dafm.core.files import replacing, writable_folder
+from mmseg_dafm.core.fit import load_weights
 from mmseg_dafm.core.saving import save_checkpoint
 from mmseg_dafm.daft.layers import within
 from mmseg_dafm.datasets.target_batches import build_target_loader

@@ -15,8 +15,9 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
 import mmseg_dafm  # noqa: F401 (registers the components)
-from mmseg_dafm.core.checkpoint import TrustCheckpoint, read_weights, require_fit
+from mmseg_dafm.core.checkpoint import TrustCheckpoint, read_weights
 from mmseg_dafm.core.files import replacing, writable_folder
+from mmseg_dafm.core.fit import require_fit
 from mmseg_dafm.models.backbones.sd_weights import convert_vpd_checkpoint, resolve_architecture
 
 CONFIG = Path(__file__).resolve().parents[2] / 'configs/domino/vpd_legacy_ade20k.py'
