@@ -12,13 +12,13 @@ import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner.checkpoint import get_state_dict, save_checkpoint
 from mmseg.registry import HOOKS
 from torch import nn
 
 from mmseg_dafm.core.files import replacing
 from mmseg_dafm.core.random_state import preserved_rng
+from mmseg_dafm.core.runner import unwrapped
 from mmseg_dafm.daft import convert_bn
 from mmseg_dafm.daft.report import ConversionReport
 from mmseg_dafm.datasets.target_batches import TrackedBatches, build_target_loader, model_forward
@@ -158,7 +158,7 @@ class BNConversionHook(Hook):
                 "run's data, which keeps the function",
                 'current', logging.WARNING,
             )  # fmt: skip
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         with preserved_rng():
             loader = self.loader(runner)
             report = self.convert(model, loader, runner.optim_wrapper)

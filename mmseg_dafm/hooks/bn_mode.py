@@ -2,10 +2,10 @@
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmseg.registry import HOOKS
 from torch import nn
 
+from mmseg_dafm.core.runner import unwrapped
 from mmseg_dafm.daft.layers import check_parts, is_batch_norm, within
 
 SCOPES = ('bn', 'all')
@@ -73,7 +73,7 @@ class BNModeHook(Hook):
 
     def before_train(self, runner) -> None:
         """Find the modules and log how many there are."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         self._chosen = modules_by_mode(model, self.modes, self.scope)
         norms = [training for module, training in self._chosen.items() if is_batch_norm(module)]
         print_log(f'BNModeHook: {norms.count(False)} batch norm layers in test mode, {norms.count(True)} in train', 'current')

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from mmengine.model import is_model_wrapper
 from mmengine.optim import AmpOptimWrapper, DefaultOptimWrapperConstructor, OptimWrapper
 from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mmseg_dafm.core.processes import from_first_rank
+from mmseg_dafm.core.runner import unwrapped
 from mmseg_dafm.optim.fisher_wrapper import split_state
 
 # key of the wrapper's own part of its state
@@ -142,5 +142,5 @@ class ChildTuneOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 f'optim_wrapper.type={type(wrapper).__name__} masks no gradients: use ChildTuneOptimWrapper or '
                 'ChildTuneAmpOptimWrapper, or remove optim_wrapper.constructor.'
             )
-        wrapper.mask_module(model.module if is_model_wrapper(model) else model)
+        wrapper.mask_module(unwrapped(model))
         return wrapper

@@ -4,12 +4,12 @@ import math
 from collections.abc import Iterator, Sequence
 
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
 from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 from torch import nn
 
+from mmseg_dafm.core.runner import unwrapped
 from mmseg_dafm.optim.named_rates import NamedRates, group_table
 
 FEATURES, HEAD = 'features', 'head'
@@ -155,7 +155,7 @@ class DAFTOptimWrapperConstructor:
             ValueError: As :func:`parameter_groups`, or if the features would have to be frozen behind the back of a
                 distributed wrapper, which would wait for their gradients.
         """
-        inner = model.module if is_model_wrapper(model) else model
+        inner = unwrapped(model)
         if self.options['feature_lr'] == 0:
             self._freeze(inner, waits=inner is not model and not getattr(model, 'find_unused_parameters', False))
         groups = parameter_groups(inner, weight_decay=self.optimizer_cfg.get('weight_decay', 0.0), **self.options)

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 from torch import nn
 
 from mmseg_dafm.core.eager import uncompiled
+from mmseg_dafm.core.runner import unwrapped
 from mmseg_dafm.fishertune.candidates import KINDS, candidate_tensors, find_candidates
 from mmseg_dafm.optim.fisher_wrapper import TENSORS, SelectedWeights
 from mmseg_dafm.optim.named_rates import group_table
@@ -143,7 +143,7 @@ class FisherTuneOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             raise ValueError(
                 'model_wrapper_cfg or strategy shards the model (FSDP), but FisherTune selects from whole tensors: use DDP.'
             )
-        model = uncompiled(model.module if is_model_wrapper(model) else model)
+        model = uncompiled(unwrapped(model))
         modules = dict(model.named_modules())
         if self.module not in modules or not self.module:
             raise ValueError(

@@ -3,12 +3,12 @@
 import operator
 
 import torch
-from mmengine.dist import get_world_size
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmseg.registry import OPTIM_WRAPPERS
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from mmseg_dafm.core.processes import world_size
 from mmseg_dafm.fishertune.candidates import Candidate, candidate_tensors, parameter_count
 from mmseg_dafm.fishertune.compact import CompactParameters
 from mmseg_dafm.fishertune.selection import check_ranking, touched_tensors
@@ -100,9 +100,9 @@ class SelectedWeights:
             )
         if kwargs.get('use_fsdp'):
             raise ValueError('optim_wrapper.use_fsdp=True shards the weights that FisherTune selects from: remove it, use DDP.')
-        if free_gradients and get_world_size() > 1:
+        if free_gradients and world_size() > 1:
             raise ValueError(
-                f'optim_wrapper.free_gradients=True, but {get_world_size()} processes must exchange whole gradients: set it to '
+                f'optim_wrapper.free_gradients=True, but {world_size()} processes must exchange whole gradients: set it to '
                 'False or run one process.'
             )
         super().__init__(optimizer=optimizer, **kwargs)

@@ -3,11 +3,11 @@
 import re
 
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 from torch import nn
 
+from mmseg_dafm.core.runner import unwrapped
 from mmseg_dafm.optim.named_rates import group_table
 
 # first match wins
@@ -112,7 +112,7 @@ class VPDOptimWrapperConstructor:
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the wrapper for a model, wrapped for distributed training or not."""
-        model = model.module if is_model_wrapper(model) else model
+        model = unwrapped(model)
         decay = self.optimizer_cfg.get('weight_decay', 0.0)
         groups = parameter_groups(model, self.optimizer_cfg['lr'], decay, **self.options)
         print_log(f'parameter groups:\n{group_table(groups)}', logger='current')

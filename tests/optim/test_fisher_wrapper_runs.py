@@ -87,7 +87,7 @@ def test_what_cannot_work_is_refused(model, monkeypatch):
         wrapper.model = model
     with pytest.raises(ValueError, match='use_fsdp=True shards the weights'):
         build(model, use_fsdp=True)
-    monkeypatch.setattr(fisher_wrapper, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(fisher_wrapper, 'world_size', lambda: 2)
     with pytest.raises(ValueError, match='free_gradients=True, but 2 processes must exchange whole gradients'):
         build(model, free_gradients=True)
 

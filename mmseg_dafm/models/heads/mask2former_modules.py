@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from mmengine.dist import all_reduce, get_world_size
+from mmengine.dist import all_reduce
 from torch import Tensor, nn
 from transformers import Mask2FormerConfig
 from transformers.models.mask2former.modeling_mask2former import (
@@ -12,6 +12,8 @@ from transformers.models.mask2former.modeling_mask2former import (
     Mask2FormerPreTrainedModel,
     Mask2FormerTransformerModule,
 )
+
+from mmseg_dafm.core.processes import world_size
 
 
 class RankMeanLoss(Mask2FormerLoss):
@@ -31,7 +33,7 @@ class RankMeanLoss(Mask2FormerLoss):
     def get_num_masks(self, class_labels: list[Tensor], device: torch.device) -> Tensor:
         """Mean over ranks of the number of masks in the batch, at least 1."""
         count = torch.tensor(float(sum(len(classes) for classes in class_labels)), device=device)
-        if self.average_over_ranks and get_world_size() > 1:
+        if self.average_over_ranks and world_size() > 1:
             all_reduce(count, op='mean')
         return count.clamp(min=1)
 
