@@ -201,17 +201,20 @@ def in_groups(candidates: Sequence[Candidate], groups: Sequence[Mapping | str], 
     Source: FisherTune, figure 3.
     """
     found = set()
-    for group in groups:
+    for given in groups:
+        group = given
         if isinstance(group, str) and (match := re.fullmatch(r'(\w+):(\d+)-(\d+)', group)):
             group = dict(kind=match[1], blocks=(int(match[2]), int(match[3])))
         if not isinstance(group, Mapping) or set(group) != {'kind', 'blocks'} or len(group['blocks']) != 2:
-            raise ValueError(f"a group is dict(kind='q', blocks=(first, last)) or 'q:first-last', got {group!r}.")
+            raise ValueError(f"a group is dict(kind='q', blocks=(first, last)) or 'q:first-last', got {given!r}.")
         first, last = group['blocks']
         if not 0 <= first <= last < blocks:
-            raise ValueError(f'group {dict(group)} names blocks that do not exist: this backbone has blocks 0 to {blocks - 1}.')
+            raise ValueError(
+                f'candidates.groups: {given!r} names blocks that do not exist: this backbone has blocks 0 to {blocks - 1}.'
+            )
         own = [c for c in candidates if c.kind == group['kind'] and first <= c.block <= last]
         if not own:
-            raise ValueError(f'group {dict(group)} holds no weights: kinds are {sorted({c.kind for c in candidates})}.')
+            raise ValueError(f'candidates.groups: {given!r} holds no weights: kinds are {sorted({c.kind for c in candidates})}.')
         found.update(own)
     return [candidate for candidate in candidates if candidate in found]
 

@@ -41,6 +41,7 @@ class CheckpointFitHook(Hook):
                 f'{what} holds weights and no training state: it cannot be resumed. Give it as load_from without --resume.'
             )
         if training and runner._resume:
+            self._compare_seeds(runner, checkpoint, what)
             self._adapt_hub(runner, checkpoint)
         if not training:
             self._compare_classes(runner, checkpoint, what)
@@ -51,6 +52,16 @@ class CheckpointFitHook(Hook):
             print_log(f'{what}: all {fit.total} tensors fit', 'current')
         if fit.prefix or 'state_dict' not in checkpoint:
             checkpoint['state_dict'] = fit.state
+
+    @staticmethod
+    def _compare_seeds(runner: Runner, checkpoint: dict, what: str) -> None:
+        """Refuse to resume with another seed: mmengine would keep the checkpoint's, and tables would name the config's."""
+        old, new = (checkpoint.get('meta') or {}).get('seed'), (runner.cfg.get('randomness') or {}).get('seed')
+        if None not in (old, new) and old != new:
+            raise CheckpointError(
+                f'{what} was trained with seed {old}, and the config has randomness.seed={new}. Resume with seed {old}, or start '
+                'anew in another work dir.'
+            )
 
     @staticmethod
     def _compare_classes(runner: Runner, checkpoint: dict, what: str) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmseg_dafm.core.random_state import seed_all
-from mmseg_dafm.datasets.target_batches import whole_epoch
+from mmseg_dafm.datasets.target_batches import distinct_images, whole_epoch
 from mmseg_dafm.fishertune.squared_gradients import SOURCES, Group, draw_labels
 from mmseg_dafm.models.segmentors.wiring import head_losses_per_image
 
@@ -35,9 +35,11 @@ class SeededSamples(Dataset):
 
     def __init__(self, dataset: Dataset, seed: int, part: tuple[int, int] = (0, 1)) -> None:
         self.dataset, self.seed = dataset, seed
-        self.order = np.random.default_rng([seed, len(dataset)]).permutation(len(dataset)).tolist()[part[0] :: part[1]]
+        indices = distinct_images(dataset)
+        places = np.random.default_rng([seed, len(indices)]).permutation(len(indices)).tolist()[part[0] :: part[1]]
+        self.order = [indices[place] for place in places]
         if not self.order:
-            raise ValueError(f'the training set of {len(dataset)} images has no part {part[0]} of {part[1]}.')
+            raise ValueError(f'the training set of {len(indices)} images has no part {part[0]} of {part[1]}.')
 
     def __getitem__(self, number: int) -> Any:
         seed_all(self.seed, number)

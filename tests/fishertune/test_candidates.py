@@ -216,7 +216,7 @@ def test_groups_are_kinds_in_ranges_of_blocks():
     assert find_candidates(vit, groups=[dict(kind=kind, blocks=(0, 3)) for kind in ('q', 'k', 'v', 'ffn')]) == find_candidates(
         vit
     )
-    with pytest.raises(ValueError, match=r"group \{'kind': 'q', 'blocks': \(4, 6\)\} names blocks .* 0 to 3"):
+    with pytest.raises(ValueError, match=r"candidates.groups: \{'kind': 'q', 'blocks': \(4, 6\)\} names blocks .* 0 to 3"):
         find_candidates(vit, groups=[dict(kind='q', blocks=(4, 6))])
     with pytest.raises(
         ValueError, match=r"a group is dict\(kind='q', blocks=\(first, last\)\) or 'q:first-last', got \{'kind': 'q'\}"

@@ -170,3 +170,15 @@ def test_the_doctor_compares_a_checkpoint_with_a_config(trained, tmp_path, capsy
     torch.save({'state_dict': without_the_head(state_of(trained))}, tmp_path / 'part.pth')
     assert main([*arguments, str(tmp_path / 'part.pth')]) == 1
     assert '30 of 42 tensors fit' in ' '.join(capsys.readouterr().out.split())
+
+
+def test_a_training_is_not_resumed_with_another_seed(trained, tmp_path):
+    """mmengine would go on with the checkpoint's seed."""
+    shutil.copytree(trained / 'work', tmp_path / 'work')
+    old = torch.load(tmp_path / 'work/iter_1.pth', weights_only=False)['meta']['seed']
+    options = ['--work-dir', tmp_path / 'work', '--resume', '--cfg-options', 'train_cfg.max_iters=3']
+    done = call(ROOT / 'tools/train.py', trained / 'tiny.py', *options, f'randomness.seed={old + 1}', cwd=trained)
+    assert done.returncode == 1
+    assert f'was trained with seed {old}, and the config has randomness.seed={old + 1}' in done.stderr
+    done = call(ROOT / 'tools/train.py', trained / 'tiny.py', *options, f'randomness.seed={old}', cwd=trained)
+    assert done.returncode == 0, done.stderr

@@ -9,7 +9,7 @@ from mmengine.structures import PixelData
 from mmseg_dafm.fishertune.score_file import load_fisher
 from mmseg_dafm.hooks import fisher_samples as fisher_losses
 from mmseg_dafm.hooks.fisher_estimation import Estimation
-from mmseg_dafm.hooks.fisher_samples import SampleLosses, sample_source
+from mmseg_dafm.hooks.fisher_samples import SampleLosses, SeededSamples, sample_source
 from tests.hooks.fisher_run import build, config, mask2former, train
 from tests.runs.common import tiny_config
 
@@ -169,3 +169,13 @@ def test_ignored_pixels_shrink_an_image_unless_the_loss_leaves_them_out(runner):
         loss.avg_non_ignore = False
     assert 0.2 < share < 0.9
     torch.testing.assert_close(squares[False], (1 - share) ** 2 * squares[True])
+
+
+def test_repetitions_of_an_image_are_one_image(runner):
+    """mmseg's drive and stare repeat their sets 40,000 times."""
+    from mmengine.dataset import RepeatDataset
+
+    dataset = runner.train_dataloader.dataset
+    plain, repeated = SeededSamples(dataset, 3), SeededSamples(RepeatDataset(dataset, times=4), 3)
+    assert repeated.order == plain.order
+    assert len(repeated.order) == 9
