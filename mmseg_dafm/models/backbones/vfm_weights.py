@@ -5,9 +5,11 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
+from mmseg_dafm.core.checkpoint import CheckpointError, check_finite, read_checkpoint, state_dict_of
 from mmseg_dafm.models.adapters.adapter import is_adapter_key
 
 # the parts of a ViT before its final norm and head; a left-over tensor of one of them means another network
@@ -30,7 +32,7 @@ def read_timm_weights(model: nn.Module, pretrained_cfg: Mapping, path: str | Non
         FileNotFoundError: If the file is not there, or the hub cannot be reached.
         ValueError: If the file is no checkpoint of tensors, or timm cannot convert it.
     """
-    from timm.models import load_pretrained, load_state_dict
+    from timm.models import load_pretrained
 
     cfg, what = dict(pretrained_cfg), f'timm weights of {pretrained_cfg.get("architecture")}'
     if path is not None:
@@ -38,8 +40,8 @@ def read_timm_weights(model: nn.Module, pretrained_cfg: Mapping, path: str | Non
         if not Path(path).expanduser().is_file():
             raise FileNotFoundError(f'weights={what!r}: there is no such file; correct the path or set pretrained=True.')
         try:
-            state = load_state_dict(str(Path(path).expanduser()))
-        except Exception as error:
+            state = _tensors(read_checkpoint(Path(path).expanduser()))
+        except CheckpointError as error:
             raise ValueError(
                 f'weights={what!r} cannot be read as a checkpoint of plain tensors ({_reason(error)}); give a .pth, .pt or '
                 '.safetensors file with a state dict.'
@@ -65,7 +67,17 @@ def read_timm_weights(model: nn.Module, pretrained_cfg: Mapping, path: str | Non
         ) from error
     if not converted:
         raise ValueError(f'{what} hold no tensors for {_name(model)}; give a .safetensors or .pth file with weights=.')
+    check_finite(converted, what)
     return converted
+
+
+def _tensors(content: Any) -> dict[str, Tensor]:
+    """The state dict in a checkpoint, averaged weights first, as timm takes it."""
+    for key in ('state_dict_ema', 'model_ema'):
+        if isinstance(content, Mapping) and key in content:
+            content = content[key]
+    state = state_dict_of(content)
+    return {key.removeprefix('module.').replace('_orig_mod.', ''): value for key, value in state.items()}
 
 
 def fill_vit(model: nn.Module, state: Mapping[str, Tensor], what: str) -> list[str]:
