@@ -105,6 +105,7 @@ def test_a_recording_is_never_on_both_sides():
     assert max(table['accuracy'], table['pairs']['b']['accuracy']) < 0.75
 
 
+@pytest.mark.slow
 def test_recordings_of_one_distribution_are_not_taken_for_two_domains():
     """With frames as units every p would be the smallest there is."""
     tables = [gap_table(*recordings(20, 8, 5, seed), 'a', 99, seed) for seed in range(12)]

@@ -96,6 +96,7 @@ def test_the_script_times_optimizer_steps(bench, monkeypatch, tmp_path, capsys):
     assert 'LoRA r=8: skipped' in text
 
 
+@pytest.mark.slow
 def test_the_script_times_training_steps(bench, monkeypatch, tmp_path):
     arguments = ('--model', 'small', '--size', '32', '--batch', '1', '--repeats', '1', '--warmup', '0', '--cohorts', '2')
     result, _ = main(bench, monkeypatch, tmp_path, *arguments)

@@ -86,6 +86,7 @@ def test_saved_bytes_of_a_hand_counted_network(vpd):
     assert vpd.saved_bytes(lambda: net(x).square(), net, [x]) == 2 * 4 * 4 * 4
 
 
+@pytest.mark.slow
 def test_fake_tensors_count_the_same_bytes_as_real_ones(vpd, fake_bytes):
     fake, real = fake_bytes[0], vpd.saved(Namespace(arch='small', batch=1), 64, torch.device('cpu'), fake=False)
     # convolutions choose other memory layouts for fake tensors, so that a few copies differ

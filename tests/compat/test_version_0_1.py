@@ -38,6 +38,7 @@ def small(folder, hook=None, **changes):
     return cfg
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['fishertune_warm_up', 'fishertune_selected'])
 def test_fishertune_goes_on(tmp_path, name):
     path = FILES / f'{name}.pth'
@@ -50,6 +51,7 @@ def test_fishertune_goes_on(tmp_path, name):
         assert not (tmp_path / 'dr_fim.safetensors').exists()
 
 
+@pytest.mark.slow
 def test_scores_serve_the_weights_that_they_were_made_of(tmp_path):
     scores = FILES / 'dr_fim.safetensors'
     assert 'conditions' not in load_fisher(scores).meta
@@ -81,6 +83,7 @@ def test_a_converted_network_fits():
     assert 'daft_bn' in content['meta']
 
 
+@pytest.mark.slow
 def test_domino_has_the_same_names_and_gives_the_same_logits():
     init_default_scope('mmseg')
     old, model = json.loads((FILES / 'domino.json').read_text()), MODELS.build(segmentor()).eval()

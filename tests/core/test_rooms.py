@@ -52,6 +52,7 @@ def test_every_folder_of_the_package_is_in_the_order():
     assert folders == {*ORDER, 'bn'}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('room', PURE)
 def test_the_papers_need_torch_alone(room):
     """In a process where OpenMMLab and matplotlib cannot be imported."""

@@ -58,6 +58,7 @@ def test_one_image_in_front_of_a_1x1_pooling():
     assert 'train_dataloader.batch_size to 2' in sentence(lambda: network(torch.zeros(1, 3, 4, 4)))
 
 
+@pytest.mark.slow
 def test_a_port_in_use():
     with socket.socket() as taken:
         taken.bind(('127.0.0.1', 0))
@@ -69,6 +70,7 @@ def test_a_port_in_use():
     assert 'set another one, such as PORT=29501' in sentence(raising(RuntimeError(failed.stderr.strip().splitlines()[-1])))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('workers', [0, 1])
 @pytest.mark.parametrize('folder', ['images', 'labels'])
 def test_a_picture_that_is_cut_off_is_named(tmp_path, workers, folder):

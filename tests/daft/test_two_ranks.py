@@ -20,6 +20,7 @@ def ranks(tmp_path_factory):
     return [torch.load(folder / f'{rank}.pt', weights_only=True) for rank in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('variant', VARIANTS)
 def test_ranks_end_identical_and_as_one_process_on_all_data(ranks, variant):
     first, second = (rank[variant] for rank in ranks)

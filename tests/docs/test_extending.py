@@ -40,6 +40,7 @@ def run_block(root):
     criteria.CRITERIA.update(known)
 
 
+@pytest.mark.slow
 def test_a_criterion(run_block, tmp_path):
     run_block('def geometric_mean')
     hook = run_block("criterion='geometric'").custom_hooks[0]

@@ -87,6 +87,7 @@ def options(*changes: dict) -> list[str]:
     return ['--cfg-options', *(f'{key}={value}' for part in (SHORT, *changes) for key, value in part.items())]
 
 
+@pytest.mark.slow
 def test_fishertune_trains_tests_and_paints(folder, root, monkeypatch):
     tools, config = root / 'tools', 'small_my_fishertune.py'
     run_main(tools / 'train.py', monkeypatch, config, *options(TWO_ITERATIONS, SHORT_FISHERTUNE))

@@ -96,6 +96,7 @@ def test_quoted_messages_are_those_of_the_package(root):
     assert sorted(part for part in parts if part not in code) == []
 
 
+@pytest.mark.slow
 def test_the_domino_snippet_trains(root, tmp_path, monkeypatch):
     config = save(tmp_path, root, 'my_domino.py', block_with(root / 'README.md', '# my_domino.py'))
     monkeypatch.chdir(tmp_path)
@@ -105,6 +106,7 @@ def test_the_domino_snippet_trains(root, tmp_path, monkeypatch):
     assert any(key.startswith('decode_head.convs.0.bn.') for key in state)
 
 
+@pytest.mark.slow
 def test_the_fishertune_snippet_trains(root, tmp_path, monkeypatch):
     config = save(tmp_path, root, 'my_fishertune.py', block_with(root / 'README.md', '# my_fishertune.py'))
     hook = {'warmup_iters': 1, 'interval': 1, 'estimation.images': 4, 'estimation.bank_images': 4}

@@ -406,6 +406,7 @@ def test_tools_say_nothing_of_upstreams_own_before_they_work(tool, tmp_path):
     assert result.stderr == ''
 
 
+@pytest.mark.slow
 def test_speaks_where_mmseg_cannot_be_imported(root, tmp_path):
     (tmp_path / 'mmseg').mkdir()
     (tmp_path / 'mmseg' / '__init__.py').write_text("raise AssertionError('MMCV is incompatible')\n")

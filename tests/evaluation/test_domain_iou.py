@@ -226,6 +226,7 @@ def runner_config(root, tmp_path):
     return cfg
 
 
+@pytest.mark.slow
 def test_train_validate_and_test_with_mmengines_runner(root, tmp_path):
     cfg = runner_config(root, tmp_path)
     Runner.from_cfg(cfg).train()
@@ -252,6 +253,7 @@ MISSPELT = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('options', 'message'), MISSPELT)
 def test_domains_that_no_image_has_are_refused_before_the_first_iteration(root, tmp_path, options, message):
     cfg = runner_config(root, tmp_path)

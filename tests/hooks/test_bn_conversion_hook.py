@@ -126,6 +126,7 @@ def test_a_compiled_training_step(tmp_path):
     assert len(run.model.seen) == 2
 
 
+@pytest.mark.slow
 def test_the_estimate_can_run_in_half_precision(tmp_path):
     runner(tmp_path / 'half', [{**HOOK, 'amp': True}], iterations=1).train()
     runner(tmp_path / 'single', [HOOK], iterations=1).train()

@@ -59,6 +59,7 @@ class Casting(OptimWrapper):
         self.cast_dtype = dtype
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, None])
 def test_half_precision_is_that_of_training(tmp_path, dtype):
     wrapper = dict(type=Casting, dtype=dtype, optimizer=dict(type='SGD', lr=0.01))

@@ -48,6 +48,7 @@ FOREIGN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', FOREIGN)
 def test_a_test_refuses_a_checkpoint_that_does_not_fit(trained, tmp_path, kind):
     """The same hook works under mmseg's own test tool: all it does is Runner.test()."""
@@ -61,6 +62,7 @@ def test_a_test_refuses_a_checkpoint_that_does_not_fit(trained, tmp_path, kind):
     assert 'foreign.pth' in str(error.value)
 
 
+@pytest.mark.slow
 def test_the_tool_ends_in_one_sentence_without_a_table(trained, tmp_path):
     torch.save({'state_dict': {'a.b': torch.ones(1)}}, tmp_path / 'foreign.pth')
     done = call(ROOT / 'tools/test.py', trained / 'tiny.py', tmp_path / 'foreign.pth', '--work-dir', tmp_path / 'w', cwd=tmp_path)
@@ -111,6 +113,7 @@ def test_a_training_starts_from_a_part_and_says_how_much(trained, tmp_path):
     assert f'{tmp_path}/part.pth: 30 of 42 tensors fit, 12 are missing (decode_head.conv_seg.weight' in log
 
 
+@pytest.mark.slow
 def test_a_training_does_not_start_from_nothing(trained, tmp_path):
     torch.save({'state_dict': {'a.b': torch.ones(1)}}, tmp_path / 'none.pth')
     with pytest.raises(ValueError, match=r'none.pth: no tensor fits EncoderDecoder'):
@@ -145,6 +148,7 @@ def test_weights_alone_are_no_training_to_resume(trained, tmp_path):
         train(trained, tmp_path, 'resume', load_from=str(tmp_path / 'iter_9.pth'), resume=True)
 
 
+@pytest.mark.slow
 def test_a_moved_run_whose_last_file_is_half_goes_on_from_the_one_before(trained, tmp_path):
     shutil.copytree(trained / 'work', tmp_path / 'moved')
     last = tmp_path / 'moved/iter_2.pth'
@@ -161,6 +165,7 @@ def test_a_moved_run_whose_last_file_is_half_goes_on_from_the_one_before(trained
     assert f"work_dir = '{tmp_path}/moved'" in content['message_hub']['runtime_info']['cfg']
 
 
+@pytest.mark.slow
 def test_the_doctor_compares_a_checkpoint_with_a_config(trained, tmp_path, capsys):
     from mmseg_dafm.doctor.__main__ import main
 

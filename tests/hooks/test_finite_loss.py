@@ -22,6 +22,7 @@ def runner_of(folder: Path, **options) -> Runner:
     return Runner.from_cfg(cfg)
 
 
+@pytest.mark.slow
 def test_a_rate_far_too_high_stops_the_training_and_names_loss_iteration_and_images(tmp_path):
     runner = runner_of(tmp_path, **{'optim_wrapper.optimizer.lr': 1e30, 'train_cfg.max_iters': 12})
     assert 'FiniteLossHook' in [type(hook).__name__ for hook in runner.hooks], 'of the runtime that every config inherits'
@@ -33,6 +34,7 @@ def test_a_rate_far_too_high_stops_the_training_and_names_loss_iteration_and_ima
     assert all(is_finite(value) for state in states for value in state.values())
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_finite_are_never_saved_though_the_loss_was_finite(tmp_path):
     """A gradient overflows in the last step, or another rank's loss was nan."""
     runner = runner_of(tmp_path, **{'train_cfg.max_iters': 2})
@@ -50,6 +52,7 @@ def test_weights_that_are_not_finite_are_never_saved_though_the_loss_was_finite(
     assert [path.name for path in (tmp_path / 'work').glob('*.pth')] == ['iter_1.pth']
 
 
+@pytest.mark.slow
 def test_outputs_that_are_no_losses_and_infinite_masks_stop_nothing(tmp_path):
     runner = runner_of(tmp_path, **{'train_cfg.max_iters': 1})
     runner.model.register_buffer('mask', torch.tensor([0.0, -torch.inf]))

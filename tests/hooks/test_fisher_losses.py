@@ -27,6 +27,7 @@ def some_samples(runner, count=3):
     return next(iter(sample_source(runner.cfg.train_dataloader, 0)([(0, list(range(count)))])))
 
 
+@pytest.mark.slow
 def test_losses_per_image_are_those_of_single_images(runner):
     losses, samples = SampleLosses(runner.model), some_samples(runner)
     together = losses(samples, SEEDS)
@@ -128,6 +129,7 @@ def test_x_and_its_shift_share_labels_and_the_bank_sees_each_image_once(runner, 
     assert sorted(seed for seed, _ in pairs) == sorted(2 * [seed for seed, _ in given[-4:]])
 
 
+@pytest.mark.slow
 def test_label_sources_give_different_information(runner, tmp_path):
     found = {}
     for source in ('gt', 'sample', 'argmax'):

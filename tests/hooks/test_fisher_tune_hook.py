@@ -80,6 +80,7 @@ def test_what_is_written(finished):
     assert record['overlap']['F'] < 1
 
 
+@pytest.mark.slow
 def test_the_estimation_leaves_the_random_state_alone(tmp_path):
     """With rate 0 for the backbone, every loss is that of a run without estimation: random flips and dropout are the same."""
     losses = []
@@ -132,6 +133,7 @@ def test_scores_of_a_file_are_used(finished, tmp_path):
         assert torch.equal(value, runner.model.state_dict()[name]), name
 
 
+@pytest.mark.slow
 def test_scores_of_other_weights_are_refused(finished, tmp_path):
     _, folder = finished
     scores = dict(scores=str(folder / 'dr_fim.safetensors'))
@@ -166,6 +168,7 @@ def test_a_selection_is_not_resumed_with_other_options(finished, tmp_path, optio
         train(cfg)
 
 
+@pytest.mark.slow
 def test_scores_of_other_candidates_are_refused(finished, tmp_path):
     """Fused projections give equal tensors for other kinds."""
     rate = dict(backbone=dict(lr_mult=0.1))
@@ -216,6 +219,7 @@ def test_other_ways_of_estimating(finished, tmp_path, options):
         assert all(part.any() for part in found.clean.values())
 
 
+@pytest.mark.slow
 def test_sgvb_in_two_processes_ends_identical(tmp_path):
     folder = tmp_path / 'two'
     folder.mkdir()
@@ -225,6 +229,7 @@ def test_sgvb_in_two_processes_ends_identical(tmp_path):
     assert all(torch.equal(value, second['weights'][name]) for name, value in first['weights'].items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('estimator', ['plain', 'von'])
 def test_two_processes_equal_one(finished, tmp_path, estimator):
     folder = tmp_path / 'two'
@@ -242,6 +247,7 @@ def test_two_processes_equal_one(finished, tmp_path, estimator):
         torch.testing.assert_close(joined.shifted[name], single.shifted[name], rtol=2e-2, atol=1e-3 * float(F.max()))
 
 
+@pytest.mark.slow
 def test_two_processes_with_uneven_shares_of_mask_classification(tmp_path):
     """Its loss averages over processes in training; an image's loss must not, nor wait for the other process."""
     folder = tmp_path / 'two'
@@ -275,6 +281,7 @@ def test_every_criterion_trains(finished, tmp_path, criterion):
     assert runner.optim_wrapper.count
 
 
+@pytest.mark.slow
 def test_scores_without_a_shift_serve_f_alone(tmp_path):
     """Squares of batch gradients hold the same numbers as F(x) and F(x')."""
     batch = dict(criterion='F', warmup_iters=0, estimation=dict(estimator='batch_gradient'))
@@ -310,6 +317,7 @@ def compile_step(runner):
     runner.cfg.compile = dict(backend='eager')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('way', [compile_backbone, compile_in_place, compile_step])
 def test_a_compiled_model_goes_through_warm_up_estimation_and_growth(finished, tmp_path, way):
     """Scores, selected weights and training are those of the plain run, up to rounding."""

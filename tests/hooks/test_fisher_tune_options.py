@@ -56,6 +56,7 @@ def test_what_would_fail_after_the_warm_up_fails_before_it(tmp_path, hook, messa
     assert runner.iter == 0
 
 
+@pytest.mark.slow
 def test_a_path_that_does_not_apply_is_refused_before_the_warm_up(tmp_path):
     attention = dict(type='VisionTransformer', img_size=64, embed_dims=24, num_layers=3, num_heads=2, out_indices=(2,))
     cfg = config(tmp_path, dict(estimation=dict(path='batched')))

@@ -89,6 +89,7 @@ def warnings(folder, scores, monkeypatch, change=lambda cfg: None, **hook):
     return [text for text in said if 'scores=' in text]
 
 
+@pytest.mark.slow
 def test_a_run_warns_of_scores_of_another_loss(scores, tmp_path, monkeypatch):
     assert warnings(tmp_path / 'same', scores, monkeypatch) == []
     (text,) = warnings(tmp_path / 'other', scores, monkeypatch, weigh)
@@ -96,6 +97,7 @@ def test_a_run_warns_of_scores_of_another_loss(scores, tmp_path, monkeypatch):
     assert str(scores) in text
 
 
+@pytest.mark.slow
 def test_scores_of_a_part_must_be_asked_for(scores, tmp_path, monkeypatch):
     found = load_fisher(scores)
     half, weights = tmp_path / 'half.safetensors', found.meta.pop('weights')
@@ -107,6 +109,7 @@ def test_scores_of_a_part_must_be_asked_for(scores, tmp_path, monkeypatch):
     assert warnings(tmp_path / 'asked', half, monkeypatch, estimation=dict(part=(0, 2))) == []
 
 
+@pytest.mark.slow
 def test_scores_of_an_earlier_version_are_used_with_a_warning(scores, tmp_path, monkeypatch):
     found = load_fisher(scores)
     weights = found.meta.pop('weights')

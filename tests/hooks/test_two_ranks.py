@@ -33,6 +33,7 @@ def one_process(estimator: str, sync: bool) -> dict[str, torch.Tensor]:
     return model.state_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('variant', VARIANTS)
 def test_two_ranks_convert_as_one_process(folder, variant):
     first, second = (torch.load(folder / f'{variant}-{rank}.pt', weights_only=True) for rank in range(2))

@@ -78,6 +78,7 @@ def test_a_plain_checkpoint_passes_and_a_factor_alone_is_another_adapter():
         check_adapter_state({**own, 'adapter.factor': torch.ones(())}, {'adapter.factor': torch.ones(())}, 'VPT')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('adapter', [dict(type='LoRA', rank=2), dict(type='Rein', tokens=5, rank=2)], **by_type)
 def test_a_run_with_an_adapter_resumes_to_the_bit(adapter, tmp_path):
     adapted(adapter)

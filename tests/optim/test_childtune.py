@@ -97,6 +97,7 @@ def run(folder, name, iterations=4, **changes):
     return train(cfg)
 
 
+@pytest.mark.slow
 def test_a_run_resumes_to_the_bit_and_the_seed_travels_in_the_checkpoint(tmp_path):
     whole = run(tmp_path, 'whole')
     checkpoint = str(tmp_path / 'whole/iter_2.pth')
@@ -226,6 +227,7 @@ def test_a_tensor_without_a_gradient_is_named():
         batch_squares(model, dict(model.named_parameters()), Losses(model['used']), source, 1, 1)
 
 
+@pytest.mark.slow
 def test_childtuning_d_trains_a_fixed_set_from_the_first_step(tmp_path):
     hook = dict(
         criterion='F', schedule='constant', warmup_iters=0, delta_min=0.05, delta_max=0.05,

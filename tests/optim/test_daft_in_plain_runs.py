@@ -30,6 +30,7 @@ def poly(eta_min: float, begin: int = 0) -> dict:
     return dict(type='PolyLR', eta_min=eta_min, power=0.9, begin=begin, end=6, by_epoch=False)
 
 
+@pytest.mark.slow
 def test_a_run_from_a_config_refuses_eta_min_before_its_first_iteration(tmp_path):
     """As mmseg's own tools/train.py makes it: nothing but the config's components is ours."""
     cfg = tiny_config(tmp_path, 6)

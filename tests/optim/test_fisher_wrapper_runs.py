@@ -214,6 +214,7 @@ def finish_run(folder, name: str, **changes) -> Runner:
     return runner
 
 
+@pytest.mark.slow
 def test_a_run_with_ema_resumes_to_the_bit(tmp_path):
     runner = finish_run(tmp_path, 'fisher_whole')
     again = finish_run(tmp_path / 'again', 'fisher_resumed', load_from=str(tmp_path / 'iter_2.pth'), resume=True)

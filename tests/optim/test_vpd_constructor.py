@@ -135,6 +135,7 @@ def simulated(rates: tuple, schedulers: str, length: int):
     return simulate(dict(rates), json.loads(schedulers), length)
 
 
+@pytest.mark.slow
 def test_every_vpd_and_domino_config_has_the_published_schedule():
     paths = vpd_configs()
     names = {path.relative_to(ROOT / 'configs').as_posix() for path in paths}

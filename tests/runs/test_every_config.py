@@ -71,6 +71,7 @@ print('RESULT' + json.dumps(unknown))
 """
 
 
+@pytest.mark.slow
 def test_every_type_in_every_config_is_found_through_custom_imports_alone(root):
     environment = {**os.environ, 'PYTHONPATH': str(root)}
     command = [sys.executable, '-W', 'ignore', '-c', RESOLVE, *(str(FOLDER / name) for name in CONFIGS)]

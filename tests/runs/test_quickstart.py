@@ -53,6 +53,7 @@ def trained(tmp_path_factory):
     return work_dir
 
 
+@pytest.mark.slow
 def test_it_trains_validates_per_condition_and_logs_the_entropy_of_alpha(trained):
     found = scalars(trained)
     steps = [line for line in found if 'loss' in line]
@@ -93,6 +94,7 @@ def test_mmsegs_inferencer_takes_an_image_file_of_any_size(trained, tmp_path, si
     assert np.array_equal(again, labels['predictions'])
 
 
+@pytest.mark.slow
 def test_an_auxiliary_head_is_trained_and_costs_nothing_in_test(tmp_path):
     head = dict(
         type='FCNHead', in_channels=48, in_index=2, channels=16, num_convs=1, num_classes=6, norm_cfg=dict(type='DominoNorm'),

@@ -1,5 +1,6 @@
 """Training through mmengine's Runner: resume, gradient accumulation, averaged weights, bfloat16."""
 
+import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
@@ -14,6 +15,7 @@ def weights(runner):
     return {name: value.clone() for name, value in runner.model.state_dict().items()}
 
 
+@pytest.mark.slow
 def test_resume_gives_the_weights_of_an_uninterrupted_run_to_the_bit(tmp_path):
     whole = weights(run(tiny_config(tmp_path / 'whole', 4), 'whole'))
     half = weights(run(tiny_config(tmp_path / 'parts', 2), 'half'))
@@ -58,6 +60,7 @@ def test_two_accumulated_halves_are_one_joined_batch():
         assert torch.allclose(halves[name], value, rtol=0, atol=1e-9), name
 
 
+@pytest.mark.slow
 def test_ema_hook_averages_the_weights_and_is_saved(tmp_path):
     hook = dict(type='EMAHook', momentum=0.5, update_buffers=True)
     cfg = tiny_config(tmp_path, 2, custom_hooks=[hook])

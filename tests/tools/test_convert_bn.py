@@ -30,6 +30,7 @@ def convert(config, root, monkeypatch):
     return lambda *arguments: run_main(root / TOOL, monkeypatch, config, 'out.pth', '--device', 'cpu', *arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('wrapped', [False, True])
 def test_a_checkpoint_is_converted_with_the_options_of_the_configs_hook(config, model, convert, wrapped):
     prefix = 'module.' if wrapped else ''
@@ -47,6 +48,7 @@ def test_a_checkpoint_is_converted_with_the_options_of_the_configs_hook(config, 
     assert not torch.equal(converted.backbone.bn1.running_mean, model.backbone.bn1.running_mean)
 
 
+@pytest.mark.slow
 def test_files_that_are_no_checkpoint_of_the_model_are_refused_in_one_sentence(config, model, convert):
     (config.parent / 'text.pth').write_text('the weights are elsewhere\n')
     torch.save([1, 2], config.parent / 'list.pth')

@@ -43,6 +43,7 @@ def run(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_two_networks_see_the_same_images(run, monkeypatch, capsys):
     both = ['--run', 'one', 'streets.py', 'streets.pth', '--run', 'two', 'other.py', 'other.pth', '--permutations', '19']
     run_main(TOOL, monkeypatch, *both, '--reference', 'clear', '--per-domain', '12', '--out', 'out')

@@ -14,6 +14,8 @@ from tiny import run_main, write_tiny_run
 
 from mmseg_dafm.analysis.drift_run import measure_drift
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / 'tools/analysis_tools/feature_drift.py'
 FILES = {'drift.csv', 'drift.md', 'drift.json', 'changes.csv', 'fig1.png', 'fig2.png'}

@@ -12,6 +12,8 @@ from mmseg_dafm.fishertune.score_file import load_fisher
 from tests.hooks.fisher_run import config, train
 from tests.processes import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def warm(tmp_path_factory):

@@ -22,6 +22,7 @@ def run(root, names: list[str], code: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, '-c', HIDE.format(names=names) + code], cwd=root, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_conversion_needs_torch_alone(root):
     found = run(root, ['mmengine', 'mmcv', 'mmseg', 'mmseg.registry'], CONVERT)
     assert found.stdout.strip() == '1', found.stderr
@@ -40,6 +41,7 @@ def test_half_an_installation_is_an_error(root, name):
     assert f'mmseg_dafm needs mmsegmentation, but {name} cannot be imported: install it with' in found.stderr
 
 
+@pytest.mark.slow
 def test_importing_the_package_loads_no_matplotlib_and_no_module_of_it_switches_the_backend(root):
     code = """
 import importlib, pkgutil, sys

@@ -8,6 +8,8 @@ from tiny import run_main, write_tiny_run
 
 from mmseg_dafm.experiments.sweep import trials as trial_run
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / 'tools/lr_sweep.py'
 WRAPPER = "optim_wrapper = dict(constructor='DAFTOptimWrapperConstructor', optimizer=dict(type='SGD', momentum=0.9))\n"

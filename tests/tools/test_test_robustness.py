@@ -16,6 +16,8 @@ from tiny import CONFIG, call, run_main, write_tiny_run
 from mmseg_dafm.analysis import robustness as robustness_run
 from mmseg_dafm.evaluation import DomainIoUMetric
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / 'tools/analysis_tools/test_robustness.py'
 

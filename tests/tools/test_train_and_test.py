@@ -69,6 +69,7 @@ def test_quickstart_runs_under_mmsegs_own_tool(root, tmp_path, name):
     assert (tmp_path / 'work' / 'iter_2.pth').is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('tool', 'arguments', 'message'),
     [

@@ -19,6 +19,7 @@ def page(root, tmp_path):
     return write_report(suite, tmp_path / 'out', images=1)
 
 
+@pytest.mark.slow
 def test_nothing_sticks_out_and_all_pictures_are_decoded(page, tmp_path):
     for width, height, dark in ((360, 740, False), (1600, 1000, True)):
         folder = tmp_path / f'browser{width}'
@@ -47,6 +48,7 @@ def test_a_phone_shows_whole_numbers_beside_the_methods(page, tmp_path):
     assert seen['box'] - seen['method'] >= seen['number'] > 100
 
 
+@pytest.mark.slow
 def test_a_phone_shows_pictures_at_their_own_size_in_a_box_that_scrolls(page, tmp_path):
     action = (
         UNFOLD

@@ -112,6 +112,7 @@ def test_a_lock_keeps_others_out_until_it_is_given_back(tmp_path):
         assert again is not None
 
 
+@pytest.mark.slow
 def test_a_program_that_outlives_its_killed_driver_keeps_the_lock(tmp_path):
     # the program waits for a file, so the test decides when it ends
     wait = f'while not Path({str(tmp_path / "go")!r}).exists(): time.sleep(0.02)\n'

@@ -34,6 +34,7 @@ def test_single_images_are_held_out_at_the_share_and_the_seed_matters():
             split_groups(images, fraction)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('indices', [None, 3, -3, [4, 1], 99])
 def test_chosen_indices_are_mmengines(indices):
     dataset = DATASETS.build(dict(type='ToyDriveDataset', length=7, pipeline=[], indices=indices))
@@ -53,6 +54,7 @@ def paths(dataset) -> list[str]:
     return [built.get_data_info(i)['img_path'] for i in range(len(built))]
 
 
+@pytest.mark.slow
 def test_train_keeps_the_rest_and_the_held_out_gets_the_test_pipeline():
     leaf = dict(type='ToyDriveDataset', length=40, seed=0, indices=20, pipeline=[dict(type='RandomFlip', prob=0.5)])
     cfg = config(leaf)
@@ -69,6 +71,7 @@ def test_train_keeps_the_rest_and_the_held_out_gets_the_test_pipeline():
     assert again.pretty_text == cfg.pretty_text
 
 
+@pytest.mark.slow
 def test_an_image_of_two_leaves_is_on_one_side_and_tested_once():
     leaf = dict(type='ToyDriveDataset', length=30, seed=0, pipeline=[])
     longer = dict(leaf, length=50)
@@ -83,6 +86,7 @@ def test_an_image_of_two_leaves_is_on_one_side_and_tested_once():
     assert len(DATASETS.build(cfg.val_dataloader.dataset)) == 15
 
 
+@pytest.mark.slow
 def test_recordings_stay_together():
     leaf = dict(type='ToyDriveDataset', length=40, conditions=('clear', 'fog'), pipeline=[])
     cfg = config(leaf)

@@ -74,6 +74,7 @@ while not (work.parent / 'go').exists():
 """
 
 
+@pytest.mark.slow
 def test_a_training_that_outlives_its_killed_sweep_keeps_the_folder(tmp_path):
     (tmp_path / 'train.py').write_text(WAITING)
     code = (

@@ -28,6 +28,7 @@ def draw(pipeline, control=0, words='night scene', seed=0, **changes):
     return paint(pipeline, controls, [words], [seed], Settings(**SIZE | changes), 1)[0]
 
 
+@pytest.mark.slow
 def test_images_pair_with_their_labels_in_the_mix(data, tool, tmp_path, capsys):
     out = tmp_path / 'out'
     tool(out, '--batch-size', 3)
@@ -87,6 +88,7 @@ def test_complete_set_loads_no_model(models, tool, tmp_path, capsys, monkeypatch
         tool(tmp_path / 'out', *arguments)
 
 
+@pytest.mark.slow
 def test_two_ranks_write_what_one_writes(tool, tmp_path, monkeypatch, capsys):
     tool(tmp_path / 'one', '--batch-size', 2)
     monkeypatch.setenv('WORLD_SIZE', '2')
