@@ -127,7 +127,9 @@ class FisherTuneHook(Hook):
                 f'got {type(wrapper).__name__}.'
             )
         if getattr(wrapper.backbone, 'frozen', False) is True:
-            raise ValueError('FisherTuneHook: the backbone has frozen=True and would never learn. Remove it: the hook freezes the backbone.')
+            raise ValueError(
+                'FisherTuneHook: the backbone has frozen=True and would never learn. Remove frozen: the hook freezes it.'
+            )
         if getattr(wrapper.backbone, 'adapter', None) is not None:
             raise ValueError(
                 'FisherTuneHook: the backbone has an adapter, which would stay frozen: remove backbone.adapter, or train the '
@@ -302,7 +304,7 @@ class FisherTuneHook(Hook):
             )
         here = self.estimation.conditions(uncompiled(unwrapped(runner.model)), wrapper, training_images(runner))
         if 'conditions' not in found.meta:
-            text = 'do not tell the head, loss and data set that they were estimated with: they may differ from this run\'s'
+            text = "do not tell the head, loss and data set that they were estimated with: they may differ from this run's"
         else:
             apart = differences(found.meta['conditions'], here)
             if not apart:
