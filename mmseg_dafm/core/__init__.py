@@ -1,1 +1,1 @@
-"""What every room may use: checkpoints, files, processes. Imports nothing of the other rooms."""
+"""Shared plumbing: checkpoints, configs, files, processes. Imports nothing from the other packages."""

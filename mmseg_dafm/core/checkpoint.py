@@ -1,4 +1,4 @@
-"""Read checkpoints without running code from them, and refuse numbers that are not finite."""
+"""Read checkpoints without running code from them; refuse weights that are not finite."""
 
 import argparse
 import codecs
@@ -17,21 +17,21 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import Tensor, nn
 
-# set to 1: checkpoints may run code while they are read; --trust-checkpoint of the tools sets it
+# 1: unpickle checkpoints in full, which may run code; the tools' --trust-checkpoint sets it
 TRUST = 'MMSEG_DAFM_TRUST_CHECKPOINT'
-# keys under which a file holds its state dict, in the order in which they are tried
+# keys that may hold a file's state dict, in order of trial
 WRAPPERS = ('state_dict', 'model', 'model_state_dict', 'module')
 
 
 class CheckpointError(ValueError):
-    """A checkpoint cannot be read or does not fit; the sentence names the file."""
+    """A checkpoint cannot be read, written or resumed, or does not fit; the message names the file."""
 
 
 class TrustCheckpoint(argparse.Action):
-    """The option ``--trust-checkpoint`` of a tool: unpickle in full, here and in the processes that it starts."""
+    """Option ``--trust-checkpoint``: unpickle in full, in this process and its child processes."""
 
     def __init__(self, option_strings, dest, **kwargs):
-        text = 'unpickle checkpoints in full, which runs code from them: only for files from people you trust'
+        text = 'unpickle checkpoints in full, which may run code from them: only for files that you trust'
         super().__init__(option_strings, dest, nargs=0, default=False, help=text)
 
     def __call__(self, parser, namespace, values, option_string=None):
@@ -43,19 +43,19 @@ class TrustCheckpoint(argparse.Action):
 def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu') -> Any:
     """Read a checkpoint from the local disk.
 
-    Only tensors, numbers, containers, NumPy arrays and mmengine's log history are built. A file that asks for anything else is
-    refused unless the environment variable ``MMSEG_DAFM_TRUST_CHECKPOINT`` is 1.
+    The file may hold tensors, numbers, containers, NumPy arrays and mmengine's log history. Any other class or function is
+    refused, unless the environment variable ``MMSEG_DAFM_TRUST_CHECKPOINT`` is 1.
 
     Args:
         path: A file of ``torch.save``, a TorchScript archive (its state dict is returned) or a ``.safetensors`` file.
-        map_location: As for ``torch.load``.
+        map_location: See ``torch.load``.
 
     Returns:
-        What the file holds.
+        The content of the file.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        CheckpointError: If the file is cut off, of another kind, or asks for code to be run. The sentence names the file.
+        FileNotFoundError: If the file does not exist.
+        CheckpointError: If the file is cut off, is not a checkpoint, or would run code.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -70,14 +70,14 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu') -> Any:
             return torch.jit.load(path, map_location=map_location).state_dict()
         if not trusted and not _may_be_torch(path):
             raise pickle.UnpicklingError('neither a zip archive nor a pickle')
-        # not weights_only: torch < 2.4 knows no list of allowed classes, and mmengine's log history needs one
+        # not weights_only: mmengine's log history needs an allow list, which torch < 2.4 lacks
         return torch.load(path, map_location, pickle if trusted else _PLAIN, weights_only=False)
     except _CodeRefused as error:
         raise CheckpointError(
             f'checkpoint {path} asks for {error} to be run while it is read. If you trust whoever wrote it, give '
             f'--trust-checkpoint to the tool or set {TRUST}=1; else take a .safetensors release of it.'
         ) from None
-    except Exception as error:  # a file of another kind makes pickle raise almost anything
+    except Exception as error:  # on a file of another kind, pickle may raise any exception
         reason = (str(error).strip().splitlines() or [''])[0][:120]
         state = 'is empty' if path.stat().st_size == 0 else 'cannot be read: it is cut off or no checkpoint'
         raise CheckpointError(
@@ -86,11 +86,11 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu') -> Any:
 
 
 def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
-    """The state dict of a checkpoint, on the CPU, without the key that wraps it and without DDP's ``module.``.
+    """Read a checkpoint's state dict to the CPU, without a wrapping key and without DDP's ``module.``.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        CheckpointError: If it cannot be read, holds no tensors by name, or weights that are not finite.
+        FileNotFoundError: If the file does not exist.
+        CheckpointError: If the file cannot be read, holds no state dict, or holds weights that are not finite.
     """
     state = state_dict_of(read_checkpoint(path))
     if all(key.startswith('module.') for key in state):
@@ -102,7 +102,7 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
 
 
 def state_dict_of(content: Any) -> dict[str, Tensor]:
-    """The tensors by name in what a checkpoint holds: under one of `WRAPPERS`, else at the top level; empty if there are none."""
+    """Find the state dict in a checkpoint's content: under a key of `WRAPPERS`, else at the top level; empty if there is none."""
     for inner in (*(content.get(key) for key in WRAPPERS), content) if isinstance(content, Mapping) else ():
         found = {key: value for key, value in inner.items() if isinstance(value, Tensor)} if isinstance(inner, Mapping) else {}
         if found:
@@ -111,13 +111,13 @@ def state_dict_of(content: Any) -> dict[str, Tensor]:
 
 
 def is_finite(tensor: torch.Tensor) -> bool:
-    """Whether all numbers of a tensor of any shape and type are finite; one on the meta device holds none.
+    """Whether all values of a tensor are finite; True for integers and for tensors on the meta device.
 
-    A sum keeps nan and infinity, in one pass and without a copy. Where it overflows, each number is looked at.
+    One sum shows nan and infinity without a copy. If it is not finite, overflow is possible, and each value is checked.
     """
     if not tensor.is_floating_point() or tensor.is_meta:
         return True
-    # torch cannot add up numbers of eight bits
+    # torch cannot sum 8-bit floats
     tensor = tensor.detach() if tensor.element_size() > 1 else tensor.detach().float()
     total = tensor.sum(dtype=torch.float64 if tensor.device.type == 'cpu' else torch.float32)
     return bool(total.isfinite()) or bool(tensor.isfinite().all())
@@ -127,7 +127,7 @@ def check_finite(state: Mapping[str, Tensor], what: str | os.PathLike) -> None:
     """Refuse weights that are not finite.
 
     Raises:
-        CheckpointError: Naming the first tensors and how many there are.
+        CheckpointError: If a tensor is not finite; names the first ones and their number.
     """
     bad = [key for key, value in state.items() if not is_finite(value)]
     if bad:
@@ -138,23 +138,23 @@ def check_finite(state: Mapping[str, Tensor], what: str | os.PathLike) -> None:
 
 
 def some(names: Sequence[str], count: int = 3) -> str:
-    """The first names of a list, in one line."""
+    """Join the first names of a list, with ``...`` if there are more."""
     return ', '.join(names[:count]) + (', ...' if len(names) > count else '')
 
 
 class _CodeRefused(Exception):
-    """A pickle asks for something that is not on the list."""
+    """A pickle uses a class or function that is not allowed."""
 
 
 def _history_method(owner: object, name: str) -> object:
-    """What ``getattr`` may do in a pickle: name a statistic of mmengine's log history."""
+    """``getattr`` for pickles: allows only statistics of mmengine's log history."""
     if owner is not HistoryBuffer or name.startswith('_'):
         raise _CodeRefused(f'getattr({owner!r}, {name!r})')
     return getattr(owner, name)
 
 
 def _allowed(module: str, name: str) -> object | None:
-    """What a pickle may use by this name: classes and functions that only build data."""
+    """Look up a class or function that a pickle may use; None if it is not allowed. All of them only build data."""
     module = {'__builtin__': 'builtins', 'numpy.core.multiarray': 'numpy._core.multiarray'}.get(module, module)
     if module == 'torch':
         found = getattr(torch, name, None)
@@ -190,7 +190,7 @@ _ALLOWED = {
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Builds what :func:`_allowed` names, and nothing else."""
+    """Unpickler for the classes and functions of :func:`_allowed` only."""
 
     def find_class(self, module: str, name: str) -> object:
         found = _allowed(module, name)
@@ -199,7 +199,7 @@ class _PlainUnpickler(pickle.Unpickler):
         return found
 
 
-# torch.load takes a module with an Unpickler and, for files of before torch 1.6, load
+# torch.load needs a module with Unpickler and, for files older than torch 1.6, load
 _PLAIN = types.SimpleNamespace(
     __name__='plain', Unpickler=_PlainUnpickler, load=lambda file, **options: _PlainUnpickler(file, **options).load(),
     loads=lambda data, **options: _PlainUnpickler(io.BytesIO(data), **options).load(),
@@ -207,7 +207,7 @@ _PLAIN = types.SimpleNamespace(
 
 
 def _may_be_torch(path: Path) -> bool:
-    # a text would be read as a pickle of the oldest protocol; torch writes zip archives, and protocol 2 before torch 1.6
+    # torch writes zip archives, before 1.6 pickles of protocol 2; a text file would pass as a pickle of protocol 0
     with open(path, 'rb') as file:
         return file.read(1) == b'\x80' or zipfile.is_zipfile(path)
 

@@ -1,4 +1,4 @@
-"""Read config files: environment values as they are, options that somebody reads, arguments that components have."""
+"""Read and check config files: environment values, options, keys and component arguments."""
 
 import argparse
 import ast
@@ -16,11 +16,11 @@ from mmengine.hooks import CheckpointHook
 from mmengine.registry import Registry
 from mmengine.runner import Runner
 
-# '{{$NAME:default}}', as mmengine reads it.
+# mmengine's '{{$NAME:default}}'
 PLACEHOLDER = re.compile(r"""\{\{['"]?\s*\$(\w+)\s*:\s*(\S*?)\s*['"]?\}\}""")
-# A dict in the text of an option, and one whose quotes the shell took; not a placeholder of a suite, such as '{seed}'.
+# A dict in an option's text, even if the shell removed its quotes; not a suite's placeholder such as '{seed}'.
 DICT = re.compile(r"""\{\s*(['"\d}]|type\b)""")
-# What mmengine's Runner, mmseg's tools and ours read.
+# Keys read by mmengine's Runner, mmseg's tools or ours.
 KNOWN_KEYS = frozenset((
     'model', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg',
     'optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator', 'default_hooks',
@@ -30,12 +30,12 @@ KNOWN_KEYS = frozenset((
     'efficient_conv_bn_eval', 'resource_limit', 'tta_model', 'tta_pipeline', 'strategy',
 ))  # fmt: skip
 
-# Variables by mmseg's convention: a config copies them to where they are read.
+# Variables by mmseg's convention: the config copies their values into its data sets.
 PIPELINES = frozenset(('train_pipeline', 'val_pipeline', 'test_pipeline'))
 
 
 class ConfigOptions(DictAction):
-    """mmengine's ``KEY=VALUE ...``, where values with dicts are read as Python values, as in ``hooks=[{'type': 'EMAHook'}]``."""
+    """mmengine's ``KEY=VALUE ...``; values with dicts are Python literals, such as ``hooks=[{'type': 'EMAHook'}]``."""
 
     def __call__(
         self,
@@ -44,10 +44,10 @@ class ConfigOptions(DictAction):
         values: Sequence[str],
         option_string: str | None = None,
     ) -> None:
-        """Add the options to those that were given before.
+        """Add the options to the earlier ones.
 
         Raises:
-            ValueError: If one is no KEY=VALUE or its value cannot be read.
+            ValueError: If an option is not KEY=VALUE or its value cannot be read.
         """
         options = dict(getattr(namespace, self.dest, None) or {})
         for value in values:
@@ -55,7 +55,7 @@ class ConfigOptions(DictAction):
             if not key or not given:
                 raise ValueError(f'{option_string} {value}: give it as KEY=VALUE.')
             try:
-                # mmengine's reader knows no dicts: it would cut them at their commas
+                # mmengine's parser would cut dicts at their commas
                 options[key] = ast.literal_eval(text.strip()) if DICT.search(text) else self._parse_iterable(text)
             except (SyntaxError, ValueError, TypeError, AssertionError, RecursionError) as error:
                 raise ValueError(
@@ -73,14 +73,14 @@ def load_config(
     Args:
         path: The config file.
         options: ``--cfg-options`` as a dict of dotted keys.
-        also_read: Variables that the caller itself reads, so that options may set them.
+        also_read: Further top-level keys that options may set, because the caller reads them.
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If it cannot be read, an option cannot be merged, or nobody reads a key.
+        ValueError: If the file cannot be read, an option cannot be merged, or a key is unknown.
     """
     if not os.path.isfile(path):
-        raise FileNotFoundError(f'config {path} does not exist')
+        raise FileNotFoundError(f'config {path} does not exist. Correct the path.')
     return _read(lambda: Config.fromfile(str(path)), str(path), options, also_read)
 
 
@@ -90,16 +90,16 @@ def stored_config(
     options: Mapping[str, Any] | None = None,
     also_read: frozenset[str] = frozenset(),
 ) -> Config:
-    """The config that a checkpoint was trained with, with the command line's options.
+    """Read a checkpoint's training config and merge the command line's options into it.
 
     Args:
         meta: ``meta`` of the checkpoint.
         checkpoint: Its file, for errors.
-        options: As for :func:`load_config`.
-        also_read: As for :func:`load_config`.
+        options: See :func:`load_config`.
+        also_read: See :func:`load_config`.
 
     Raises:
-        ValueError: If the checkpoint holds no config, or as for :func:`load_config`.
+        ValueError: If the checkpoint holds no config; see also :func:`load_config`.
     """
     text = meta.get('cfg')
     if not isinstance(text, str):
@@ -117,7 +117,7 @@ def _read(read: Callable[[], Config], path: str, options: Mapping[str, Any] | No
     check_options(cfg, options or {}, also_read)
     try:
         cfg.merge_from_dict(dict(options or {}))
-    except Exception as error:  # mmengine's messages differ in kind from place to place
+    except Exception as error:  # mmengine raises many kinds of exceptions here
         raise ValueError(f'--cfg-options do not fit {path}: {_first_line(error)}') from error
     if not isinstance(cfg.get('model', {}), Mapping):
         raise ValueError(f'{path}: model must be a dict with a type, got {cfg.model!r}.')
@@ -126,10 +126,10 @@ def _read(read: Callable[[], Config], path: str, options: Mapping[str, Any] | No
 
 
 def check_options(cfg: Config, options: Mapping[str, Any], also_read: frozenset[str] = frozenset()) -> None:
-    """Refuse options that change nothing: of a key that nobody reads, or of a variable whose value the config has used already.
+    """Refuse options without effect: unknown keys, and variables whose values the config has already copied.
 
     Raises:
-        ValueError: Names the option and the nearest key.
+        ValueError: If an option has no effect; names it and the nearest key.
     """
     for option in options:
         key = option.split('.')[0]
@@ -138,7 +138,7 @@ def check_options(cfg: Config, options: Mapping[str, Any], also_read: frozenset[
         if key in PIPELINES or (key in cfg and _count(key, cfg) > 1):
             places = 'train_dataloader.dataset.pipeline' if key in PIPELINES else 'model or train_dataloader.dataset'
             raise ValueError(
-                f'--cfg-options {option}: {key} is a variable of the config, which has copied its value already, so this changes '
+                f'--cfg-options {option}: {key} is a variable whose value the config has already copied, so this changes '
                 f'nothing. Set the keys where it is used, such as those of {places}.'
             )
         if key not in cfg:
@@ -146,7 +146,7 @@ def check_options(cfg: Config, options: Mapping[str, Any], also_read: frozenset[
 
 
 def _check_keys(cfg: Config, path: str | os.PathLike) -> None:
-    """Refuse a top-level key that is nearly a known one, if the config and its bases use it nowhere else."""
+    """Refuse a misspelt top-level key: close to a known key, and used nowhere else in the config and its bases."""
     for key in cfg:
         near = get_close_matches(key, KNOWN_KEYS, n=1, cutoff=0.85)
         if key not in KNOWN_KEYS | PIPELINES and near and _count(key, cfg) < 2:
@@ -154,13 +154,13 @@ def _check_keys(cfg: Config, path: str | os.PathLike) -> None:
 
 
 def _count(key: str, cfg: Config) -> int:
-    """How often a name occurs in the text of a config and its bases, comments aside."""
+    """Count a name in the text of a config and its bases, without comments."""
     text = re.sub(r'#.*', '', cfg.text)
     return len(re.findall(rf'\b{re.escape(key)}\b', text))
 
 
 def nearest(name: str, names: set[str] | frozenset[str]) -> str:
-    """A question after the nearest of some names, with its blank; empty where none is near."""
+    """`` Did you mean NAME?`` with the closest of some names; empty if none is close."""
     near = get_close_matches(name, sorted(names), n=1)
     return f' Did you mean {near[0]!r}?' if near else ''
 
@@ -175,18 +175,18 @@ def expand_home(node: dict | list) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    """What an error says, in one line and without the temporary file that mmengine makes of a config."""
+    """First line of an error's message, without the path of mmengine's temporary config file."""
     text = re.sub(r'\S*/tmp\w+\.py:?\s*', '', str(error))
     return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
 
 
 def substitute_environment(filename: str, temp_config_name: str) -> dict[str, str]:
-    """Mmengine's ``Config._substitute_env_variables``, with values that arrive in the config as they are.
+    """Replace mmengine's ``Config._substitute_env_variables``: keeps backslashes and quotes in environment values.
 
-    mmengine pastes a value into the config's source as a pattern, where a backslash or a quote changes or ends it.
+    mmengine inserts the value as a regex replacement into the config's source, where backslashes and quotes change it.
 
     Raises:
-        KeyError: A variable is neither set nor has a default.
+        KeyError: If a variable is not set and has no default.
     """
     found: dict[str, str] = {}
 
@@ -205,33 +205,33 @@ def substitute_environment(filename: str, temp_config_name: str) -> dict[str, st
 
 
 def _as_source(value: str) -> str:
-    """A value as it stands inside a Python string of either quotes."""
+    """Escape a value for a Python string in single or double quotes."""
     for old, new in (('\\', '\\\\'), ("'", "\\'"), ('"', '\\"'), ('\n', '\\n')):
         value = value.replace(old, new)
     return value
 
 
 def install() -> None:
-    """Let mmengine take environment values as they are; without it (mmseg's own tools) an odd value ends in an error."""
+    """Make mmengine keep environment values unchanged; call it before mmengine reads a config."""
     Config._substitute_env_variables = staticmethod(substitute_environment)
 
 
-# Dicts with a `type` that are not built from the registries, or whose builder adds or takes away arguments.
+# Dicts with a `type` that are not built from registries, or whose builder adds or removes arguments.
 NOT_BUILT = ('norm_cfg', 'conv_cfg', 'act_cfg', 'init_cfg', 'upsample_cfg', 'paramwise_cfg', 'dist_cfg', 'sampler')
 PARTS = ('model', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'val_evaluator', 'test_evaluator', 'default_hooks',
          'custom_hooks', 'train_cfg', 'val_cfg', 'test_cfg', 'tta_model', 'train_pipeline', 'test_pipeline',
          'optim_wrapper', 'param_scheduler')  # fmt: skip
-# Taken by the builders themselves: of hooks, of scopes, of inherited configs, of optimizers and schedules.
+# Keys that builders consume before they call the class.
 BUILDERS = {'type', 'priority', '_scope_', '_delete_', 'by_epoch', 'constructor', 'paramwise_cfg', 'convert_to_iter_based'}
 
 
 def check_arguments(cfg: Mapping[str, Any]) -> None:
-    """Refuse an argument that a component's class does not take, before anything is built.
+    """Refuse arguments that a component's class does not take, before anything is built.
 
-    Classes that pass ``**kwargs`` on to something else than their parents take anything, as far as can be told.
+    A class that passes ``**kwargs`` to anything but its parent is not checked.
 
     Raises:
-        ValueError: Names the key, the class and the nearest argument.
+        ValueError: If an argument is unknown; names the key, the class and the nearest argument.
     """
     for name in PARTS:
         for where, node in _components(cfg.get(name), name):
@@ -239,7 +239,7 @@ def check_arguments(cfg: Mapping[str, Any]) -> None:
 
 
 def _components(node: Any, where: str) -> Iterator[tuple[str, Mapping]]:
-    """Every dict with a ``type`` below a node, with its place in the config."""
+    """Yield every dict with a ``type`` below a node, with its dotted key."""
     if isinstance(node, Mapping):
         if 'type' in node:
             yield where, node
@@ -256,7 +256,7 @@ def _check(where: str, node: Mapping) -> None:
     taken = [arguments(kind) for kind in found]
     if not taken or None in taken:
         return
-    # a name that several registries know may mean any of them
+    # the name may be in several registries: allow the arguments of all
     known = set().union(*taken)
     for key in node:
         if key not in known and key not in BUILDERS:
@@ -265,7 +265,7 @@ def _check(where: str, node: Mapping) -> None:
 
 
 def _classes(name: str) -> list[type]:
-    """The classes that mmseg's registries and their parents know under a name."""
+    """Classes of a name in mmseg's registries and their parents."""
     plain = name.rsplit('.', 1)[-1]
     found = []
     for registry in (value for value in vars(mmseg.registry).values() if isinstance(value, Registry)):
@@ -278,10 +278,10 @@ def _classes(name: str) -> list[type]:
 
 
 def arguments(kind: Any) -> set[str] | None:
-    """Names that a class takes as arguments, those that it passes on to its parents included; None if it takes any."""
+    """Argument names of a class, those passed on to its parents included; None if it takes any."""
     if not inspect.isclass(kind):
         return None
-    if kind is CheckpointHook:  # its other arguments are those of Runner.save_checkpoint, hours later
+    if kind is CheckpointHook:  # it passes the others to Runner.save_checkpoint
         return {*inspect.signature(CheckpointHook).parameters, *inspect.signature(Runner.save_checkpoint).parameters} - {'self'}
     names: set[str] = set()
     for base in kind.__mro__:
@@ -296,7 +296,7 @@ def arguments(kind: Any) -> set[str] | None:
         others = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
         if others is None:
             return names
-        # in the signature and in the call of the parent's constructor, nowhere else
+        # twice: in the signature and in super().__init__()
         passed_on = re.search(rf'super\(.*?\)\.__init__\([^#]*?\*\*{others}\b', source, re.DOTALL)
         if not passed_on or len(re.findall(rf'\b{others}\b', source)) != 2:
             return None

@@ -1,4 +1,4 @@
-"""Run a model without its compiled code, so that hooks, buffers and flags that are set for a while are seen."""
+"""Run compiled models eagerly, so that temporary hooks, buffers and flags take effect."""
 
 import sys
 from collections.abc import Iterator
@@ -10,17 +10,16 @@ from torch import nn
 
 @contextmanager
 def run_eagerly() -> Iterator[None]:
-    """Inside, everything that ``torch.compile`` made runs as ordinary Python.
+    """Inside, compiled code runs as ordinary Python.
 
-    Compiled code is specialised: hooks that are registered later are not called, and hooks that it was traced with may act
-    once per trace instead of once per pass. Inside, no compiled code runs and nothing is compiled, whichever way the model was
-    compiled: ``torch.compile(model)``, ``model.compile()``, a part of it, a method, a free function, run before or not. At exit
-    the compiled code is used again.
+    Compiled code does not call hooks that are registered later, and may call older hooks once per trace instead of once per
+    pass. Inside, no compiled code runs and nothing is compiled. This holds for ``torch.compile(model)``, ``model.compile()``,
+    compiled parts, methods and functions. At exit, compiled code is used again.
 
-    Not to be entered inside of compiled code.
+    Do not enter it from compiled code.
     """
     if 'torch._dynamo' not in sys.modules:
-        # nothing was compiled, and loading the compiler takes seconds
+        # nothing is compiled; importing the compiler would take seconds
         yield
     elif hasattr(torch.compiler, 'set_stance'):
         with torch.compiler.set_stance('force_eager'):
@@ -32,7 +31,7 @@ def run_eagerly() -> Iterator[None]:
 
 @contextmanager
 def _without_frame_evaluation() -> Iterator[None]:
-    """What ``set_stance('force_eager')`` does, for PyTorch before 2.6: compiled callables ask this function for their code."""
+    """``set_stance('force_eager')`` for PyTorch before 2.6: switches off dynamo's frame evaluation."""
     import torch._dynamo.eval_frame as dynamo
 
     ask = dynamo.set_eval_frame
@@ -48,15 +47,14 @@ def _without_frame_evaluation() -> Iterator[None]:
 
 
 def forget_compiled() -> None:
-    """Drop all compiled code, so that the next pass compiles anew.
+    """Drop all compiled code, so that the next pass compiles again.
 
-    Older versions of PyTorch do not notice that other parameters of a compiled module require gradients than when it was
-    compiled: those would then get none.
+    Call it after ``requires_grad`` changed: older versions of PyTorch do not notice, and the parameters get no gradients.
     """
     if 'torch._dynamo' in sys.modules:
         torch.compiler.reset()
 
 
 def uncompiled(module: nn.Module) -> nn.Module:
-    """The module that ``torch.compile(module)`` wrapped, whose names have no ``_orig_mod.``; any other module as it is."""
+    """Unwrap ``torch.compile(module)``, so that names have no ``_orig_mod.``; returns any other module itself."""
     return getattr(module, '_orig_mod', module)

@@ -1,4 +1,4 @@
-"""Atomic file writes, locks on folders, and where data sets lie."""
+"""Atomic file writes, folder locks, and data set folders."""
 
 import fcntl
 import os
@@ -10,13 +10,13 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; what was written there takes the place of ``path`` at exit.
+    """Write ``path`` atomically: yields a temporary file name, and renames that file to ``path`` at exit.
 
-    After an error, or if nothing was written, ``path`` is as before. The folder is made if it is missing.
+    After an error, or if nothing was written, ``path`` is unchanged. A missing folder is created.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # the suffix stays last, because matplotlib and OpenCV choose the format by it
+    # keep the suffix: matplotlib and OpenCV choose the format by it
     temporary = path.with_name(f'.{path.stem}.{os.getpid()}.tmp{path.suffix}')
     try:
         yield temporary
@@ -26,22 +26,22 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def writable_folder(folder: str | os.PathLike, option: str = 'the output folder') -> Path:
-    """Try whether a folder can be written to, or made, before the work whose results are to lie there; makes nothing.
+    """Check before long work that its output folder is writable or can be created; leaves no file or folder.
 
     Args:
         folder: The folder.
-        option: What names it, for the error.
+        option: The option that names it, for the error.
 
     Returns:
-        The folder.
+        The folder, with ``~`` expanded.
 
     Raises:
-        ValueError: It is a file, or cannot be made or written to.
+        ValueError: If it is a file, or cannot be created or written to.
     """
     folder = Path(folder).expanduser()
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
-        # a trial, because os.access knows nothing of read-only file systems for root, or of a full disk
+        # os.access misses full disks and, for root, read-only file systems
         with tempfile.NamedTemporaryFile(dir=there, prefix='.trial') as file:
             file.write(b'x')
     except OSError as error:
@@ -51,10 +51,10 @@ def writable_folder(folder: str | os.PathLike, option: str = 'the output folder'
 
 @contextmanager
 def locked(folder: Path) -> Iterator[int | None]:
-    """Hold a folder's lock: gives its file descriptor, None if another process holds it.
+    """Hold a folder's lock; yields its file descriptor, or None if another process holds it.
 
-    Programs that are started with the descriptor hold the lock, too. So a training that outlives a killed driver keeps the folder
-    until it ends, and nothing is left behind by a process that dies.
+    Child processes that inherit the descriptor hold the lock, too: a training that outlives its killed driver keeps the folder
+    until it ends. The lock of a dead process is free.
     """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / '.lock', os.O_RDWR | os.O_CREAT)
@@ -69,15 +69,15 @@ def locked(folder: Path) -> Iterator[int | None]:
         os.close(descriptor)
 
 
-# Sets whose default folder is not data/<name>.
+# Data sets whose default folder is not data/<name>.
 DEFAULTS = {'voc': 'data/VOCdevkit/VOC2012'}
 
 
 def root_variable(name: str) -> str:
-    """Name of the environment variable that holds a set's folder: ``'foggy_zurich'`` -> ``'FOGGY_ZURICH_ROOT'``."""
+    """Environment variable of a data set's folder: ``'foggy_zurich'`` -> ``'FOGGY_ZURICH_ROOT'``."""
     return f'{name.upper()}_ROOT'
 
 
 def data_root(name: str) -> str:
-    """Folder of a set: its environment variable, with ``~`` expanded, else its default, as the configs have it."""
+    """Folder of a data set: its environment variable (``~`` is expanded), else the configs' default."""
     return os.path.expanduser(os.environ.get(root_variable(name)) or DEFAULTS.get(name, f'data/{name}'))

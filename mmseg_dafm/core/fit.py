@@ -1,4 +1,4 @@
-"""How checkpoints fit the models that are to hold them."""
+"""Compare checkpoints with models, and load them."""
 
 import collections
 import os
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmseg_dafm.core.checkpoint import CheckpointError, check_finite, read_checkpoint, some, state_dict_of
 
-# torch's count of training batches; nothing reads it while momentum is a number, and older files lack it
+# batch norm's batch counter: unused while momentum is a number, and missing from older files
 COUNTER = 'num_batches_tracked'
 
 
@@ -19,12 +19,12 @@ class Fit:
     """How a state dict fits a model.
 
     Attributes:
-        state: What fits by name and shape, by the model's names.
+        state: Tensors that fit by name and shape, under the model's names.
         total: Number of tensors that the model expects.
         missing: Names that the checkpoint lacks.
-        misshapen: ``name: (shape there), (shape in the model)``.
-        left: Names of the checkpoint that the model has no place for.
-        prefix: What was stripped from the checkpoint's names.
+        misshapen: ``name: (shape in the checkpoint), not (shape in the model)``.
+        left: Names in the checkpoint that the model does not have.
+        prefix: Prefix that was stripped from the checkpoint's names.
     """
 
     state: dict[str, Tensor]
@@ -36,7 +36,7 @@ class Fit:
 
     @property
     def complete(self) -> bool:
-        """Whether every expected tensor is there."""
+        """Whether every expected tensor fits."""
         return not (self.missing or self.misshapen)
 
     def __str__(self) -> str:
@@ -53,13 +53,13 @@ class Fit:
 def compare(model: nn.Module, state: Mapping[str, Tensor], needed: Sequence[str] | None = None) -> Fit:
     """Compare a state dict with a model, under the prefix that fits best (``module.``, ``model.``, ``backbone.``, ...).
 
-    What a model leaves out of its own state dict, such as a frozen tower that is not saved, is not expected. Counters of batch
-    norm and the names in a module's ``optional_in_checkpoints`` may be missing.
+    The model expects the tensors of its own state dict, so a frozen tower that is not saved is not expected. Batch norm's batch
+    counters and the names in a module's ``optional_in_checkpoints`` may be missing.
 
     Args:
-        model: The module to be filled, not wrapped.
-        state: Tensors by name.
-        needed: The names that must be there; None: all that the model saves.
+        model: The module to load into, not wrapped.
+        state: Name -> tensor.
+        needed: Names that must be present; None: all that the model saves.
 
     Raises:
         CheckpointError: If two prefixes fit equally well, as in a file with student and teacher.
@@ -84,19 +84,19 @@ def compare(model: nn.Module, state: Mapping[str, Tensor], needed: Sequence[str]
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike, needed: Sequence[str] | None = None) -> Any:
-    """Fill a model that is to be used: whatever it expects must be in the file, with its shape and finite.
+    """Load a checkpoint that must cover the model: every expected tensor, in its shape and finite.
 
     Args:
         model: The module, not wrapped.
         path: File of the checkpoint, or a URL that mmengine can load.
-        needed: Names that must be there; None: all that the model saves.
+        needed: Names that must be present; None: all that the model saves.
 
     Returns:
-        What the file holds.
+        The content of the file.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        CheckpointError: If it cannot be read or does not fit; see :func:`require_fit`.
+        FileNotFoundError: If the file does not exist.
+        CheckpointError: If the file cannot be read or does not fit; see :func:`require_fit`.
     """
     from mmengine.runner.checkpoint import CheckpointLoader
 
@@ -112,10 +112,10 @@ def load_weights(model: nn.Module, path: str | os.PathLike, needed: Sequence[str
 def require_fit(
     model: nn.Module, state: Mapping[str, Tensor], what: str | os.PathLike, needed: Sequence[str] | None = None
 ) -> Fit:
-    """The fit of a state dict that must cover a model.
+    """Compare a state dict that must cover the model.
 
     Raises:
-        CheckpointError: Naming the file, how much is covered, and the first tensors that are missing, misshapen or not finite.
+        CheckpointError: If a tensor is missing, misshapen or not finite; names the file, the coverage and the first tensors.
     """
     fit = compare(model, state, needed)
     if not fit.complete:
@@ -128,10 +128,10 @@ def require_fit(
 
 
 def require_some(model: nn.Module, state: Mapping[str, Tensor], what: str | os.PathLike) -> Fit:
-    """The fit of a state dict from which a training starts: a part is enough.
+    """Compare a state dict from which a training starts: one fitting tensor is enough.
 
     Raises:
-        CheckpointError: If nothing fits, or something is not finite.
+        CheckpointError: If no tensor fits, or a fitting tensor is not finite.
     """
     fit = compare(model, state)
     if not fit.state and model.state_dict():
@@ -144,19 +144,19 @@ def require_some(model: nn.Module, state: Mapping[str, Tensor], what: str | os.P
 
 
 def learned(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Parameters and running statistics of a state dict: other buffers, such as attention masks, may hold infinity on purpose."""
+    """Parameters and running statistics of a state dict. Other buffers, such as attention masks, may hold infinity on purpose."""
     masks = {name for name, _ in model.named_buffers() if not name.endswith(('running_mean', 'running_var'))}
     return {name: value for name, value in state.items() if name not in masks}
 
 
 def _best_prefix(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    """The prefix under which most names are the model's, by name and shape; none where stripping gains nothing."""
+    """Prefix whose removal gives most matches by name and shape; empty if no removal helps."""
     scores: collections.Counter[str] = collections.Counter()
     for key, value in state.items():
         for prefix in _prefixes(key):
             name = key[len(prefix) :]
             if name in own:
-                # a name alone counts little: it decides where no shape fits at all
+                # matching names alone decide only if no shape fits
                 scores[prefix] += 1000 if own[name].shape == value.shape else 1
     best = max(scores.values(), default=0)
     if best <= scores['']:
@@ -164,8 +164,8 @@ def _best_prefix(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
     winners = [prefix for prefix, score in scores.items() if score == best]
     if len(winners) > 1:
         raise CheckpointError(
-            f'the checkpoint holds this model {len(winners)} times, under {some(winners)}: write the one that you want to a file '
-            'of its own.'
+            f'the checkpoint holds this model {len(winners)} times, under {some(winners)}: save the one that you want to a '
+            'separate file.'
         )
     return winners[0]
 

@@ -1,4 +1,4 @@
-"""Image files: which of a folder's files are images, and whether they are whole."""
+"""Find image files, and refuse damaged ones."""
 
 import os
 from collections.abc import Iterable
@@ -6,14 +6,14 @@ from pathlib import Path
 
 from PIL import Image
 
-# What every whole PNG file ends with; OpenCV reads half a file without complaint and fills the rest with black.
+# The last bytes of every complete PNG. OpenCV reads a truncated file without an error and fills the rest with black.
 PNG_END = b'IEND\xaeB`\x82'
 
 
 def visible(paths: Iterable[Path], root: Path) -> list[Path]:
-    """Leave out hidden files and the files of hidden folders, and sort the others.
+    """Sort paths, without hidden files and files in hidden folders.
 
-    A Mac writes a ``._NAME.png`` of a few bytes beside each ``NAME.png`` on disks of other systems.
+    On some disks, macOS writes a hidden ``._NAME.png`` beside each ``NAME.png``.
 
     Args:
         paths: files below ``root``.
@@ -23,7 +23,7 @@ def visible(paths: Iterable[Path], root: Path) -> list[Path]:
 
 
 def split_lines(content: bytes) -> list[str]:
-    """The names in a list of images: without blank lines and a byte order mark, and with ``/`` between folders."""
+    """Parse a list of image names: drops blank lines and a byte order mark, replaces backslashes by slashes."""
     lines = [line.strip().replace('\\', '/') for line in content.decode('utf-8-sig').splitlines()]
     return [line for line in lines if line]
 
@@ -32,19 +32,19 @@ def decoded(path: str | os.PathLike) -> Image.Image:
     """Open an image and decode all of its pixels, in the mode of the file and without its EXIF rotation.
 
     Raises:
-        ValueError: the file is missing, cut off or no image; the sentence names it.
+        ValueError: If the file is missing, truncated or not an image.
     """
     try:
         with Image.open(path) as image:
             image.load()
             return image
-    # SyntaxError is what Pillow says of a damaged PNG
+    # Pillow raises SyntaxError for a damaged PNG
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f'{path} cannot be read ({type(error).__name__}: {error}): restore the file') from None
 
 
 def is_whole_png(path: Path) -> bool:
-    """Whether a file is there and ends as a PNG does; one that was cut off while it was written or copied does not."""
+    """Whether a PNG exists and is complete, by its last bytes."""
     if not path.is_file() or path.stat().st_size < len(PNG_END):
         return False
     with path.open('rb') as file:
@@ -53,16 +53,16 @@ def is_whole_png(path: Path) -> bool:
 
 
 def refuse_damaged(paths: Iterable[str | os.PathLike | None], thoroughly: bool = False) -> None:
-    """Refuse local image files that are cut off; what is no local file is left alone.
+    """Refuse damaged image files; paths that are not local files are skipped.
 
-    A look at the end of a PNG costs next to nothing and finds what some OpenCV reads as black.
+    A PNG is decoded only if its last bytes are wrong, which is cheap to check. OpenCV may read such a file as black.
 
     Args:
         paths: image and label files; None is skipped.
-        thoroughly: decode every file, to find out which one a transform has stumbled over.
+        thoroughly: decode every file, for example to find the one on which a transform failed.
 
     Raises:
-        ValueError: a file cannot be decoded; the sentence names it.
+        ValueError: If a file cannot be decoded; names it.
     """
     for path in (Path(path) for path in paths if path):
         suspicious = path.suffix.lower() == '.png' and not is_whole_png(path)
@@ -71,6 +71,6 @@ def refuse_damaged(paths: Iterable[str | os.PathLike | None], thoroughly: bool =
 
 
 def evenly_spread(total: int, count: int) -> list[int]:
-    """At most ``count`` places among ``total``, evenly spread from the first on, the same at every call."""
+    """At most ``count`` evenly spaced indices in ``range(total)``, starting at 0."""
     count = min(total, count)
     return [i * total // count for i in range(count)]

@@ -1,4 +1,4 @@
-"""Work of several processes together; without a process group every function returns what it is given."""
+"""Collective operations over processes; without a process group, each returns its input."""
 
 from collections.abc import Iterable, Iterator
 from itertools import count as count_up
@@ -18,7 +18,7 @@ def world_size() -> int:
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:
-    """Whether a flag is set on some process."""
+    """Whether a flag is set on any process."""
     if world_size() == 1:
         return flag
     tensor = torch.tensor(float(flag), device=device)
@@ -27,7 +27,7 @@ def any_rank(flag: bool, device: torch.device) -> bool:
 
 
 def largest(value: float, device: torch.device) -> float:
-    """The largest of the ranks' values."""
+    """Maximum of a value over all processes."""
     if world_size() == 1:
         return value
     tensor = torch.tensor(value, dtype=torch.float64, device=device)
@@ -36,7 +36,7 @@ def largest(value: float, device: torch.device) -> float:
 
 
 def add_up(vectors: list[Tensor]) -> list[Tensor]:
-    """Sums of the ranks' vectors, in one collective call."""
+    """Sum each vector over all processes, in one collective call."""
     if world_size() == 1 or not vectors:
         return vectors
     packed = torch.cat([vector.reshape(-1) for vector in vectors])
@@ -53,11 +53,11 @@ def sum_over_ranks(tensors: Iterable[Tensor]) -> None:
 
 
 def from_first_rank(tensor: Tensor, device: torch.device) -> Tensor:
-    """Rank 0's values on every rank, through ``device``, where the collective calls run.
+    """Return rank 0's values on every rank.
 
     Args:
-        tensor: On the CPU; of the same shape and type on every rank.
-        device: CPU for gloo, the GPU for NCCL.
+        tensor: CPU tensor of the same shape and dtype on every rank.
+        device: Device of the broadcast: CPU for gloo, the GPU for NCCL.
     """
     if world_size() == 1:
         return tensor
@@ -67,7 +67,7 @@ def from_first_rank(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def same_everywhere(tensors: list[Tensor]) -> None:
-    """Overwrite the tensors of every rank with rank 0's, to the last bit."""
+    """Overwrite the tensors of every rank with rank 0's, bit for bit."""
     if world_size() == 1:
         return
     packed = torch.cat([tensor.detach().double().reshape(-1) for tensor in tensors])
@@ -80,16 +80,17 @@ def same_everywhere(tensors: list[Tensor]) -> None:
 def in_step(batches: Iterable, limit: int | None, device: torch.device) -> Iterator:
     """Yield up to ``limit`` batches, the same number on every rank.
 
-    Loaders of unequal length, whose ranks would wait for each other for ever, are refused: before the first batch where all
-    ranks know their length, else after the last one that all of them have, which takes one small reduction per batch.
+    Ranks with unequal numbers of batches would wait for each other forever, so they are refused. If all ranks know their
+    length, this happens before the first batch. Otherwise it happens after the last common batch, at the cost of one small
+    reduction per batch.
 
     Args:
         batches: This rank's batches, with a length or without.
-        limit: How many to take at most; None takes all.
-        device: Where the collective calls run.
+        limit: Largest number of batches; None: all.
+        device: Device of the collective calls.
 
     Raises:
-        ValueError: On every rank, with the numbers of batches.
+        ValueError: On every rank, if the numbers of batches differ.
     """
     batches, length = islice(batches, limit), _length(batches, limit)
     if world_size() == 1:
@@ -105,16 +106,16 @@ def in_step(batches: Iterable, limit: int | None, device: torch.device) -> Itera
 
 
 def _length(batches: Iterable, limit: int | None) -> int | None:
-    """How many batches will be taken; None if the iterable cannot tell."""
+    """Number of batches to take; None if the iterable has no length."""
     try:
         length = len(batches)
-    except TypeError:  # of a generator, and of a DataLoader whose data set has no length
+    except TypeError:  # generators, and loaders of data sets without length
         return None
     return length if limit is None else min(length, limit)
 
 
 def _while_all_have_one(batches: Iterator, device: torch.device) -> Iterator:
-    """Yield batches as long as no rank is out of them; refuse if some are and some are not."""
+    """Yield batches until all ranks are done; refuse if some ranks are done earlier than others."""
     for count in count_up():
         batch = next(batches, END)
         some = largest(batch is not END, device)

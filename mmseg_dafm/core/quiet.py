@@ -1,19 +1,19 @@
-"""Keep out of our tools' output what upstream packages say about themselves."""
+"""Silence known messages of upstream packages in the tools' output."""
 
 import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 
-# mmsegmentation prints it at import, once per module that would use another of its publisher's products.
+# Printed by mmsegmentation at import, for an optional package.
 PRINTED = ('Could not import OneDL',)
-# mmcv without compiled operators; no config of ours needs them, and `python -m mmseg_dafm.doctor` lists them as optional.
+# Warning of an mmcv without compiled operators. Our configs do not need them; the doctor lists them as optional.
 WARNED = ('Fail to import ``MultiScaleDeformableAttention``',)
 
 
 @contextmanager
 def quiet_imports() -> Iterator[None]:
-    """Drop upstream's known remarks while packages are imported; everything else is printed afterwards."""
+    """Inside, drop known upstream messages of imports; other output is printed at exit."""
     for text in WARNED:
         warnings.filterwarnings('ignore', message=text)
     printed = io.StringIO()
@@ -28,9 +28,9 @@ def quiet_imports() -> Iterator[None]:
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Keep transformers' and diffusers' reports of loading off the screen: callers take the report as a value and judge it.
+    """Inside, transformers and diffusers do not log loading reports; callers check the returned loading info instead.
 
-    A text tower out of a whole CLIP leaves hundreds of keys unused, which the report lists as UNEXPECTED.
+    A text tower loaded from a full CLIP leaves hundreds of unused keys, which the log would list as UNEXPECTED.
     """
     import diffusers.utils.logging
     import transformers.utils.logging

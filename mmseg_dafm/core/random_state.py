@@ -1,4 +1,4 @@
-"""Random numbers: generators that are left as they were found, and seeds that follow from a key."""
+"""Random state: seed all generators from a key, or restore their states."""
 
 import random
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ import torch
 
 
 def seed_all(*key: int) -> None:
-    """Seed Python's, NumPy's and torch's generators (CPU and all CUDA devices) by a key of integers, each 0 or more.
+    """Seed Python's, NumPy's and torch's generators (CPU and all CUDA devices) with a key of non-negative integers.
 
-    Different keys give independent streams, equal keys the same one.
+    Different keys give independent streams; equal keys give the same stream.
     """
     state = int(np.random.SeedSequence(key).generate_state(1)[0])
     random.seed(state)
@@ -23,8 +23,8 @@ def seed_all(*key: int) -> None:
 def preserved_rng() -> Iterator[None]:
     """Restore the states of Python's, NumPy's and torch's generators (CPU and all CUDA devices) at exit.
 
-    Work done inside draws what it likes, and two runs that differ only in that work stay paired by their seed.
-    Creating the iterator of a DataLoader already draws a number, so that belongs inside, too.
+    Runs with and without the work inside then draw the same numbers afterwards. Create DataLoader iterators inside, too:
+    each one draws a number.
     """
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []

@@ -1,4 +1,4 @@
-"""Changes that the command line makes to a config before a run, as functions of the config."""
+"""Config changes for command line options, such as ``--amp``, ``--resume`` and ``--tta``."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ def set_work_dir(cfg: Config, config_path: str | os.PathLike, work_dir: str | No
 
 
 def try_folder(folder: str | os.PathLike, option: str) -> None:
-    """Let the first process try an output folder before the work begins.
+    """Check on rank 0, before the work begins, that an output folder is writable.
 
     Raises:
         ValueError: If it cannot be written to.
@@ -31,13 +31,14 @@ def try_folder(folder: str | os.PathLike, option: str) -> None:
 
 
 def set_resume(cfg: Config, resume: bool) -> None:
-    """Make `resume` mean the work dir's newest whole checkpoint, whatever `load_from` says and wherever the folder was before.
+    """Resume from the newest complete checkpoint in the work dir.
 
-    mmengine alone would resume from `load_from`, which holds weights and no training state, or from the absolute path that
-    `last_checkpoint` recorded. With nothing to resume, the run starts afresh, from `load_from` if there is one.
+    mmengine would resume from `load_from`, which may hold weights without training state, or from the absolute path in
+    `last_checkpoint`, which is wrong after the folder was moved. Without a checkpoint, the run starts from the beginning, with
+    `load_from` if it is set.
 
     Raises:
-        ValueError: If the work dir holds checkpoints and none is whole.
+        ValueError: If the work dir holds checkpoints, but none is complete.
     """
     cfg.resume = resume
     if not resume:
@@ -55,18 +56,17 @@ def set_resume(cfg: Config, resume: bool) -> None:
 
 
 def require_fit(cfg: Config) -> None:
-    """Let a run refuse checkpoints that do not fit its model, whatever its own hooks are."""
+    """Add `CheckpointFitHook` to the default hooks: the run refuses checkpoints that do not fit its model."""
     cfg.setdefault('default_hooks', ConfigDict()).setdefault('checkpoint_fit', ConfigDict(type='mmseg.CheckpointFitHook'))
 
 
 def enable_amp(cfg: Config) -> None:
-    """Switch the optimizer wrapper to mixed precision: bfloat16 where the GPU has it, else float16 with loss scaling.
+    """Switch the optimizer wrapper to mixed precision: bfloat16 if the GPU has it, else float16 with loss scaling.
 
-    The wrapper's type may be absent. A wrapper of ours is replaced by its AMP sibling, `XOptimWrapper` by
-    `XAmpOptimWrapper`.
+    `XOptimWrapper` is replaced by `XAmpOptimWrapper`; a missing type counts as `OptimWrapper`.
 
     Raises:
-        ValueError: If there is no accelerator, or the wrapper has no AMP sibling.
+        ValueError: If there is no GPU, or no `XAmpOptimWrapper` is registered.
     """
     if get_device() in ('cpu', 'mps'):
         raise ValueError(f'--amp needs a GPU, but the device is {get_device()!r}: run without --amp')
@@ -80,15 +80,15 @@ def enable_amp(cfg: Config) -> None:
     cfg.optim_wrapper.type = sibling
     half = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     cfg.optim_wrapper.dtype = 'bfloat16' if half else 'float16'
-    # bfloat16 has float32's range: gradients do not vanish, so there is nothing to scale.
+    # bfloat16 has float32's range: gradients do not underflow and need no loss scaling.
     cfg.optim_wrapper.loss_scale = 1.0 if half else 'dynamic'
 
 
 def adapt_to_device(cfg: Config) -> None:
-    """Without CUDA, turn SyncBN into BN and let the processes of torchrun talk through Gloo; each change is logged.
+    """Without CUDA, replace SyncBN by BN and use the gloo backend; logs each change.
 
     Raises:
-        ValueError: If another launcher than torchrun is used without CUDA.
+        ValueError: If the launcher is not `pytorch` (torchrun) and there is no CUDA device.
     """
     if torch.cuda.is_available():
         return
@@ -100,7 +100,7 @@ def adapt_to_device(cfg: Config) -> None:
         return
     if launcher != 'pytorch':
         raise ValueError(f'--launcher {launcher} needs CUDA devices, and there are none: use --launcher pytorch')
-    print_log('no CUDA device: the processes talk through gloo', 'current', logging.WARNING)
+    print_log('no CUDA device: the processes use gloo', 'current', logging.WARNING)
     cfg.setdefault('env_cfg', ConfigDict()).setdefault('dist_cfg', ConfigDict()).backend = 'gloo'
     wrapper = {'type': 'MMDistributedDataParallel', 'broadcast_buffers': False}
     wrapper['find_unused_parameters'] = cfg.get('find_unused_parameters', False)
@@ -108,13 +108,13 @@ def adapt_to_device(cfg: Config) -> None:
 
 
 def join_processes(cfg: Config) -> None:
-    """Form the process group of a run on CPUs, because mmengine would ask each process for a CUDA device first."""
+    """Form the process group of a CPU run, because mmengine would first set a CUDA device."""
     if cfg.get('launcher') == 'pytorch' and not torch.cuda.is_available():
         torch.distributed.init_process_group('gloo')
 
 
 def _replace_value(node: dict | list, old: str, new: str) -> int:
-    """Replace every value equal to `old` in nested dicts and lists; return how many there were."""
+    """Replace every value equal to `old` in nested dicts and lists; return their number."""
     count = 0
     for key, value in node.items() if isinstance(node, dict) else enumerate(node):
         if isinstance(value, dict | list):
@@ -126,9 +126,9 @@ def _replace_value(node: dict | list, old: str, new: str) -> int:
 
 
 def shorten(cfg: Config, iterations: int = 2) -> None:
-    """Turn a training config into a trial of a few iterations without validation, in this process alone.
+    """Shorten a training config to a few iterations without validation and without worker processes.
 
-    FisherTune's warm-up becomes one step, and its scores are of as many images as one batch of the estimation.
+    FisherTune's warm-up becomes one step, and its estimation uses one batch of images (at least two).
     """
     for hook in cfg.get('custom_hooks') or ():
         if str(hook.get('type')).rsplit('.', 1)[-1] == 'FisherTuneHook':
@@ -145,7 +145,7 @@ def shorten(cfg: Config, iterations: int = 2) -> None:
 
 
 def for_each_dataset(dataset: ConfigDict, action: Callable[[ConfigDict], None]) -> None:
-    """Call `action` on every leaf of a dataset config, whatever the keys under which wrappers hold their parts."""
+    """Call `action` on every leaf of a dataset config; wrappers may hold their parts under any key."""
     children = _parts(dataset)
     if not children:
         action(dataset)
@@ -154,7 +154,7 @@ def for_each_dataset(dataset: ConfigDict, action: Callable[[ConfigDict], None]) 
 
 
 def heads_of(model: Mapping) -> Iterator[tuple[str, Mapping]]:
-    """The heads of a segmentor's config with their keys."""
+    """Yield the key and config of each head of a segmentor."""
     for key in ('decode_head', 'auxiliary_head'):
         heads = model.get(key) or ()
         for head in heads if isinstance(heads, list | tuple) else (heads,):
@@ -162,7 +162,7 @@ def heads_of(model: Mapping) -> Iterator[tuple[str, Mapping]]:
 
 
 def set_pipeline(dataset: ConfigDict, pipeline: list) -> None:
-    """Make `pipeline` that of every leaf of a dataset config, or of the `DomainConcatDataset` that holds them."""
+    """Set the pipeline of every leaf of a dataset config, or of the `DomainConcatDataset` around them."""
     if _gives_pipeline(dataset) or not _parts(dataset):
         dataset['pipeline'] = pipeline
         return
@@ -171,7 +171,7 @@ def set_pipeline(dataset: ConfigDict, pipeline: list) -> None:
 
 
 def pipelines(dataset: dict) -> list[list]:
-    """The pipelines of a dataset config that take effect, the outermost first."""
+    """The pipelines in effect in a dataset config, outermost first."""
     own = [dataset['pipeline']] if 'pipeline' in dataset else []
     children = [] if _gives_pipeline(dataset) else _parts(dataset)
     return own + [pipeline for child in children for pipeline in pipelines(child)]
@@ -185,12 +185,12 @@ def _parts(dataset: dict) -> list[dict]:
 
 
 def _gives_pipeline(dataset: dict) -> bool:
-    """Whether a dataset config replaces the pipelines of its parts by its own."""
+    """Whether a dataset config overrides the pipelines of its parts."""
     return str(dataset.get('type')).rsplit('.', 1)[-1] == 'DomainConcatDataset'
 
 
 def enable_tta(cfg: Config) -> None:
-    """Put the model inside `cfg.tta_model` and `cfg.tta_pipeline` into every test dataset.
+    """Wrap the model in `cfg.tta_model`, and set `cfg.tta_pipeline` for every test dataset.
 
     Raises:
         ValueError: If the config defines no `tta_pipeline`.
@@ -215,6 +215,6 @@ def enable_drawing(cfg: Config, show: bool, show_dir: str | None, wait_time: flo
 
 
 def write_predictions(cfg: Config, folder: str) -> None:
-    """Add an evaluator that writes each predicted label map below `folder` as a PNG, whatever the other evaluators do."""
+    """Add an evaluator that writes each predicted label map below `folder` as a PNG."""
     evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
     cfg.test_evaluator = [*evaluators, ConfigDict(type='DomainIoUMetric', format_only=True, output_dir=folder)]

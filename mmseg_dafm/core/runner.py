@@ -1,4 +1,4 @@
-"""What mmengine's running Runner knows, and its model inside and outside of wrappers."""
+"""Helpers for mmengine's Runner: unwrap and rewrap its model, read the running config."""
 
 import gc
 
@@ -9,38 +9,38 @@ from torch import nn
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside wrappers of parallel training and test-time augmentation."""
+    """Remove the wrappers of parallel training and test-time augmentation."""
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     return model
 
 
 def rewrap(runner) -> None:
-    """Build the distributed wrapper of a runner's model anew; without one nothing happens.
+    """Rebuild the distributed wrapper of a runner's model; without a wrapper nothing happens.
 
-    DDP waits for the gradients of those parameters that required one when it was built. Parameters stay the same objects, so
-    the optimizer and hooks that hold the inner model need not know.
+    Call it after ``requires_grad`` changed: DDP waits for the parameters that required a gradient when it was built. The
+    parameters stay the same objects, so the optimizer and hooks are not affected.
     """
     if not is_model_wrapper(runner.model):
         return
     inner = runner.model.module
-    # DDP's reducer takes its hooks off the parameters only when it is destroyed
+    # DDP's reducer removes its hooks from the parameters only when it is destroyed
     runner.model = inner
     gc.collect()
-    # a strategy or a compiled step would be lost with the old wrapper
+    # wrap_model applies model_wrapper_cfg again; compile the new wrapper's step as the old one's was
     runner.model = runner.wrap_model(runner.cfg.get('model_wrapper_cfg'), inner)
     runner._maybe_compile('train_step')
 
 
 def parse_config(text: str | None) -> dict:
-    """Parse the config text that mmengine's runner puts into the message hub; {} if there is none that parses."""
+    """Parse the config text from mmengine's message hub; {} if it is missing or cannot be parsed."""
     try:
         return Config.fromstring(text, '.py').to_dict() if text else {}
     except Exception:
-        # A stamp is never worth the loss of the scores it belongs to, whatever mmengine raises on an odd text.
+        # The config only annotates scores: an error here must not lose them.
         return {}
 
 
 def running_config() -> dict:
-    """The config of the run that this process is in; {} outside of a run, and before its runner starts."""
+    """Config of the current run; {} outside of a run."""
     return parse_config(MessageHub.get_current_instance().get_info('cfg'))

@@ -1,4 +1,4 @@
-"""Write checkpoints that are whole or not there, and find the newest whole one of a work dir."""
+"""Write checkpoints atomically, and find the newest complete one in a work dir."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from mmseg_dafm.core.checkpoint import CheckpointError, read_checkpoint
 from mmseg_dafm.core.files import replacing
 
 SAVED = re.compile(r'(iter|epoch)_(\d+)\.pth')
-# mmengine's file of the checkpoint to resume from, written after that checkpoint
+# mmengine's pointer to the checkpoint to resume from, written after the checkpoint
 LAST = 'last_checkpoint'
 _original_save = upstream.save_checkpoint
 
@@ -21,19 +21,19 @@ _original_save = upstream.save_checkpoint
 def save_checkpoint(
     checkpoint: dict, filename: str, file_client_args: dict | None = None, backend_args: dict | None = None
 ) -> None:
-    """Write a checkpoint as mmengine does, but straight to the disk and under a temporary name until it is whole.
+    """Replace mmengine's ``save_checkpoint``: writes directly to the disk, and atomically.
 
-    mmengine pickles into memory and copies that, which takes twice the file's size on top of the model. Storage other than a
-    local folder keeps mmengine's way.
+    mmengine pickles into memory and copies the bytes, which takes twice the file's size on top of the model. It still writes to
+    storage that is not a local folder.
 
     Args:
-        checkpoint: What to save.
-        filename: Where to; the folder is made if it is missing.
-        file_client_args: Of mmengine; if given, mmengine writes.
-        backend_args: Of mmengine; if given, mmengine writes.
+        checkpoint: Content of the file.
+        filename: Path of the file; a missing folder is created.
+        file_client_args: mmengine's; if given, mmengine writes.
+        backend_args: mmengine's; if given, mmengine writes.
 
     Raises:
-        CheckpointError: If the disk is full or not writable, naming the file; what was there before is as it was.
+        CheckpointError: If the disk is full or not writable; an older file of this name is unchanged.
     """
     if file_client_args is not None or backend_args is not None or '://' in str(filename):
         _original_save(checkpoint, filename, file_client_args, backend_args)
@@ -46,29 +46,29 @@ def save_checkpoint(
         reason = str(error).splitlines()[0]
         raise CheckpointError(
             f'checkpoint {filename} could not be written ({reason}). Free space or correct the folder, then go on with --resume; '
-            'earlier checkpoints are as they were.'
+            'earlier checkpoints are unchanged.'
         ) from error
 
 
 def is_whole(file: Path) -> bool:
-    """Whether a checkpoint was written to its end: torch.save ends a file with the directory of its zip archive."""
+    """Whether a checkpoint is complete: torch.save writes the zip archive's directory last."""
     return file.is_file() and zipfile.is_zipfile(file)
 
 
 def newest_checkpoint(folder: str | os.PathLike) -> tuple[Path, list[Path]] | None:
-    """The checkpoint from which a work dir is resumed, wherever the folder was when it was written.
+    """Find the checkpoint from which to resume a work dir, which may have been moved.
 
-    The one that ``last_checkpoint`` names, sought in this folder; if that is broken or gone, the whole one with the most
-    iterations up to it. Checkpoints beyond it are of an earlier run in the same folder.
+    First choice is the file that ``last_checkpoint`` names, in this folder. If it is broken or missing, the complete checkpoint
+    with the most iterations below it is next. Checkpoints with more iterations belong to an earlier run in the same folder.
 
     Args:
         folder: The work dir.
 
     Returns:
-        The file, and newer ones that are broken or gone; None if the folder holds no checkpoint and names none.
+        The checkpoint, and the list of newer ones that are broken or missing; None if there is no checkpoint at all.
 
     Raises:
-        CheckpointError: If none is whole; those that were tried are named.
+        CheckpointError: If no checkpoint is complete; names those that were tried.
     """
     folder = Path(folder)
     pointer = folder / LAST
@@ -99,11 +99,11 @@ def newest_checkpoint(folder: str | os.PathLike) -> tuple[Path, list[Path]] | No
 
 
 def load_from_local(filename: str, map_location: object = None) -> object:
-    """:func:`~mmseg_dafm.core.checkpoint.read_checkpoint` under the name by which mmengine logs where a file came from."""
+    """Call :func:`~mmseg_dafm.core.checkpoint.read_checkpoint`; mmengine logs this function's name as the loader."""
     return read_checkpoint(filename, map_location)
 
 
 def install() -> None:
-    """Let mmengine, also under mmseg's own tools, read checkpoints without running code and write them whole."""
+    """Make mmengine read checkpoints without running code and write them atomically, also in mmseg's own tools."""
     upstream.CheckpointLoader.register_scheme(prefixes='', loader=load_from_local, force=True)
     upstream.save_checkpoint = upstream_runner.save_checkpoint = save_checkpoint

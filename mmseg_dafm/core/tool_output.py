@@ -1,4 +1,4 @@
-"""What tools print: progress with an ETA, and errors in one sentence."""
+"""Output of the tools: progress with remaining time, and one-sentence errors."""
 
 import errno
 import linecache
@@ -16,7 +16,7 @@ from mmseg_dafm.core.checkpoint import CheckpointError
 from mmseg_dafm.core.config_file import nearest
 
 PACKAGE = 'mmseg_dafm'
-# What a DataLoader makes of an error in a worker: the traceback as text, the error last.
+# An error in a DataLoader worker: the traceback as text, with the message last.
 WORKER = re.compile(
     r'Caught (\w+) in DataLoader worker process.*File "[^"]*[/\\]mmseg_dafm[/\\][^"]*"(?:(?!File ").)*?\n\1: (.*)', re.DOTALL
 )
@@ -26,12 +26,12 @@ CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Turn errors of this package, and foreseeable ones of others, into ``error: ...`` and exit code 1.
+    """Turn this package's errors, and known errors of other packages, into ``error: ...`` and exit code 1.
 
-    Errors that nobody foresaw keep their traceback.
+    All other errors keep their traceback.
 
     Raises:
-        SystemExit: With the sentence.
+        SystemExit: If such an error occurs; its message is the sentence.
     """
     try:
         yield
@@ -43,7 +43,7 @@ def one_sentence() -> Iterator[None]:
 
 
 def sentence_of(error: Exception) -> str | None:
-    """The sentence for an error; None if it needs its traceback."""
+    """The sentence to print for an error; None to print its traceback."""
     text = str(error)
     if isinstance(error, CheckpointError) or (isinstance(error, ValueError | FileNotFoundError) and _raised_here(error)):
         return text
@@ -61,7 +61,7 @@ def sentence_of(error: Exception) -> str | None:
     return next((sentence for pattern, sentence in FORESEEN if re.search(pattern, text, re.IGNORECASE)), None)
 
 
-# Message of another package -> our sentence.
+# Message of another package, our sentence.
 FORESEEN = (
     (
         r'EADDRINUSE|address already in use',
@@ -80,7 +80,7 @@ FORESEEN = (
 
 
 def _raised_here(error: Exception) -> bool:
-    """Whether a ``raise`` in this package or its tools made the error."""
+    """Whether a ``raise`` statement of this package or its tools raised the error."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -92,14 +92,14 @@ def _raised_here(error: Exception) -> bool:
 
 
 def track(items: Iterable, total: int, title: str, say: Callable[[str], None], every: float = 30.0) -> Iterator:
-    """Iterate and report progress and the time that is left.
+    """Iterate and report progress and the remaining time.
 
     Args:
-        items: What to iterate.
+        items: Items to iterate.
         total: Number of items that will be taken.
-        title: What is being done.
-        say: Takes a line; used where standard error is no terminal.
-        every: Seconds between two lines; work that ends sooner says nothing.
+        title: Name of the work, at the start of each line.
+        say: Called with each line if standard error is not a terminal.
+        every: Seconds between two lines; shorter work reports nothing.
     """
     if sys.stderr.isatty():
         yield from rich_track(items, title, total=total)

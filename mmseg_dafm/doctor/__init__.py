@@ -1,1 +1,1 @@
-"""What is missing on this machine for a config, and what is wrong with the config; training makes the same checks."""
+"""Checks of environment, model folders, data sets and configs; training runs the same config checks."""

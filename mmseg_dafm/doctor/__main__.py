@@ -1,4 +1,4 @@
-"""What is missing on this machine, and the command that mends it: `python -m mmseg_dafm.doctor`."""
+"""List missing packages, models and data with the command that fixes each: `python -m mmseg_dafm.doctor`."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ from mmseg_dafm.doctor.data import DATA_LAYOUTS, check_data_root
 from mmseg_dafm.doctor.files import check_checkpoint, check_config_files, check_hub_cache, check_model_dir
 
 WIDTH, INDENT = 80, ' ' * 9
-# paths and commands stay in one piece, so that they can be copied
+# do not break paths and commands, so that they can be copied
 WHOLE_WORDS = dict(break_long_words=False, break_on_hyphens=False)
 
 
@@ -24,14 +24,14 @@ def collect(
     all_sets: bool = False,
     checkpoint: str | None = None,
 ) -> list[Check]:
-    """Run the checks that were asked for.
+    """Run the requested checks.
 
     Args:
-        model_dirs: Folders of models; required.
-        data_roots: Data set -> its folder; required.
-        configs: Configs; with some and nothing else, only what these need is looked at.
-        all_sets: Look at every data set that our configs know, too.
-        checkpoint: File that must fit the model of each config.
+        model_dirs: Folders of models; each must pass.
+        data_roots: Data set -> its folder; each must pass.
+        configs: Config files. With any, the environment is not checked, only what the configs need.
+        all_sets: Also check all other known data sets; they are optional.
+        checkpoint: Checkpoint that must fit the model of each config.
     """
     checks = [check for path in configs for check in check_config_files(path)]
     if checkpoint is not None:
@@ -48,7 +48,7 @@ def collect(
 
 
 def as_text(checks: Sequence[Check]) -> str:
-    """Lay the checks out for a terminal of 80 columns: what is well, a line each; then what is not, each remedy once."""
+    """Format the checks for 80 columns: passed ones in one line each, then failed ones, grouped by their fix."""
     lines = [f'ok       {check.name}: {check.found}' for check in checks if check.ok]
     by_fix: dict[str, list[Check]] = {}
     for check in sorted((check for check in checks if not check.ok), key=lambda check: check.required):
@@ -63,20 +63,20 @@ def as_text(checks: Sequence[Check]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the checks and return the exit code: 1 if anything required is missing."""
+    """Print the checks and return the exit code: 1 if a required check failed."""
     parser = argparse.ArgumentParser(prog='python -m mmseg_dafm.doctor', description=__doc__)
     parser.add_argument('--json', action='store_true', help='print JSON')
     parser.add_argument('--model-dir', nargs='+', default=[], help='local folders of Stable Diffusion or CLIP')
     parser.add_argument('--data-root', nargs='+', default=[], metavar='NAME=FOLDER', help=f'of {sorted(DATA_LAYOUTS)}')
-    parser.add_argument('--config', nargs='+', default=[], help='configs that are to run: only what they need is looked at')
-    parser.add_argument('--checkpoint', help='with --config: a file whose weights must fit the model')
-    parser.add_argument('--all', action='store_true', help='look at every data set that our configs know')
+    parser.add_argument('--config', nargs='+', default=[], help='configs to run: only what they need is checked')
+    parser.add_argument('--checkpoint', help='with --config: a checkpoint that must fit the model')
+    parser.add_argument('--all', action='store_true', help='check every data set that our configs know')
     args = parser.parse_args(arguments)
     try:
         if bad := [item for item in args.data_root if '=' not in item]:
             raise ValueError(f'--data-root takes NAME=FOLDER, got {bad[0]}')
         if args.checkpoint and not args.config:
-            raise ValueError('--checkpoint needs --config: which model is it for?')
+            raise ValueError('--checkpoint needs --config: give the config of its model')
         checks = collect(
             args.model_dir, dict(item.split('=', 1) for item in args.data_root), args.config, args.all, args.checkpoint
         )

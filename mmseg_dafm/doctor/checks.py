@@ -1,4 +1,4 @@
-"""Checks of the environment: each returns what was found, what is needed and what to do about it."""
+"""Checks of the environment: Python, PyTorch, the OpenMMLab packages, model libraries."""
 
 import importlib
 import re
@@ -16,15 +16,15 @@ MAINTAINED = ('onedl-mmengine', 'onedl-mmcv', 'onedl-mmsegmentation')
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the doctor's table.
+    """Result of one check: a line of the doctor's table.
 
     Attributes:
-        name: What was looked at.
-        found: What there is.
-        needed: What there should be.
-        ok: Whether that suffices.
+        name: Subject of the check.
+        found: State on this machine.
+        needed: Required state.
+        ok: Whether the check passed.
         required: Whether the exit code depends on it.
-        fix: What to do if it does not suffice.
+        fix: Command or advice if the check failed.
     """
 
     name: str
@@ -44,7 +44,7 @@ def installed(name: str) -> str | None:
 
 
 def import_error(name: str) -> str | None:
-    """Import a module; return the first line of whatever goes wrong, or None."""
+    """Import a module; return the first line of the error, or None."""
     try:
         with quiet_imports():
             importlib.import_module(name)
@@ -79,7 +79,7 @@ def environment_checks() -> Iterator[Check]:
     yield check_range('safetensors', '0.4')
     for name, low in (('timm', '1.0.20'), ('scipy', '1'), ('peft', '0.11'), ('open_clip_torch', '3.0'), ('scikit-learn', '1')):
         check = check_range(name, low, required=False)
-        yield replace(check, fix='pip install -e ".[all]" brings all that our configs and tools need')
+        yield replace(check, fix='pip install -e ".[all]" installs everything that our configs and tools need')
 
 
 def _torch_checks() -> Iterator[Check]:

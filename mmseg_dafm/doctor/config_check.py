@@ -1,4 +1,4 @@
-"""Check a config before anything is built: files and packages exist, arguments are known, the schedule keeps its rates."""
+"""Check a config before building: named files and packages exist, arguments are known, the schedule keeps per-group rates."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from mmseg_dafm.models.domain.embedding_file import embed_command
 from mmseg_dafm.models.heads.config_check import check_head_config
 from mmseg_dafm.optim.schedule_check import check_rates
 
-# Keys of optimizers, of gradient clipping, of groups and of schedules, whose values are numbers of 0 or more.
+# Keys of optimizers, gradient clipping, parameter groups and schedules whose values must be numbers of 0 or more.
 NUMBERS = (
     'lr', 'weight_decay', 'momentum', 'eps', 'max_norm', 'lr_mult', 'decay_mult', 'bias_lr_mult', 'bias_decay_mult',
     'norm_decay_mult', 'feature_lr', 'head_lr', 'eta_min', 'eta_min_ratio', 'power', 'factor', 'start_factor', 'end_factor',
@@ -28,7 +28,7 @@ DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 class Missing(NamedTuple):
-    """Something that a config names and that does not exist: what, under which key, and the remedy."""
+    """A file, folder or package that a config names and that is missing: its key and value, and the fix."""
 
     what: str
     fix: str
@@ -38,11 +38,11 @@ class Missing(NamedTuple):
 
 
 def check_config(cfg: Config, dataloaders: Sequence[str] = DATALOADERS) -> None:
-    """Run the checks before a run; training, testing and the doctor share this one list.
+    """Run all config checks before a run; training, testing and the doctor share them.
 
     Raises:
-        FileNotFoundError: With one line per missing package, file or folder.
-        ValueError: As the checks of `refusals` and `check_data_sets`.
+        FileNotFoundError: If a package, file or folder is missing; one line each.
+        ValueError: See the checks in `refusals`, and `check_data_sets`.
     """
     for check in refusals(dataloaders):
         check(cfg)
@@ -53,16 +53,16 @@ def check_config(cfg: Config, dataloaders: Sequence[str] = DATALOADERS) -> None:
 
 
 def refusals(dataloaders: Sequence[str] = DATALOADERS) -> list[Callable[[Config], None]]:
-    """Checks of a config that raise ValueError, those of a training only where its loader is looked at."""
+    """List the config checks that raise ValueError; training checks only if `dataloaders` holds the training loader."""
     checks = [check_arguments, check_numbers, check_workers, check_head_config, partial(check_data, dataloaders=dataloaders)]
     return checks + [check_adapter_config, check_rates] if 'train_dataloader' in dataloaders else checks
 
 
 def check_numbers(cfg: Config) -> None:
-    """Refuse lengths, batch sizes, seeds, rates and normalisations with which a run does nothing or only makes nan.
+    """Refuse invalid lengths, batch sizes, seeds, rates and normalisations: the run would do nothing or give nan.
 
     Raises:
-        ValueError: Naming the key and its value.
+        ValueError: If a value is invalid; names the key and the value.
     """
     counts = [(f'train_cfg.{key}', (cfg.get('train_cfg') or {}).get(key)) for key in ('max_iters', 'max_epochs')]
     counts += [(f'{name}.batch_size', (cfg.get(name) or {}).get('batch_size')) for name in DATALOADERS]
@@ -85,7 +85,7 @@ def check_numbers(cfg: Config) -> None:
 
 
 def _rates(cfg: Mapping) -> Iterator[tuple[str, Any]]:
-    """The numbers of an optimizer and of its schedule, with their keys."""
+    """Yield the numbers of the optimizer and its schedule with their dotted keys."""
     wrapper = cfg.get('optim_wrapper') or {}
     places = {'optim_wrapper.optimizer': wrapper.get('optimizer'), 'optim_wrapper.clip_grad': wrapper.get('clip_grad')}
     paramwise = wrapper.get('paramwise_cfg') or {}
@@ -104,7 +104,7 @@ def check_workers(cfg: Config) -> None:
     """Refuse loaders that PyTorch would refuse.
 
     Raises:
-        ValueError: `persistent_workers` without workers.
+        ValueError: If a loader has `persistent_workers` and no workers.
     """
     for name in DATALOADERS:
         loader = cfg.get(name) or {}
@@ -112,7 +112,7 @@ def check_workers(cfg: Config) -> None:
             raise ValueError(f'{name} has persistent_workers=True and num_workers=0: set {name}.persistent_workers=False.')
 
 
-# Component, or key and value -> the packages that it needs and the extra that brings them.
+# Component or provider -> the packages that it needs, and the extra that installs them.
 PACKAGES = {
     'VFMBackbone': (('timm',), 'vfm'),
     'MaskCLIPBackbone': (('timm',), 'vfm'),
@@ -125,7 +125,7 @@ PACKAGES = {
 
 
 def missing_packages(cfg: Config) -> Iterator[Missing]:
-    """Yield each package that the config's components need and that is not installed."""
+    """Yield each missing package that the config's components need."""
     wanted = {}
     for where, value in _texts({key: cfg.get(key) for key in ('model', *DATALOADERS)}, ''):
         if where.rsplit('.', 1)[-1] in ('type', 'provider'):
@@ -138,7 +138,7 @@ def missing_packages(cfg: Config) -> Iterator[Missing]:
 
 
 def _texts(node: Any, where: str) -> Iterator[tuple[str, str]]:
-    """Every string of nested dicts and lists with its place."""
+    """Yield every string in nested dicts and lists with its dotted key."""
     if isinstance(node, str):
         yield where, node
     elif isinstance(node, dict):
@@ -154,10 +154,10 @@ def missing_files(cfg: Config, dataloaders: Sequence[str] = DATALOADERS) -> Iter
 
     Args:
         cfg: A training or test config.
-        dataloaders: Which of its data loaders to look at.
+        dataloaders: The data loaders to check.
 
     Yields:
-        What is missing, each thing once.
+        Each missing file or folder once.
     """
     yield from _missing_data(cfg, dataloaders)
     yield from dict.fromkeys(_missing_model_files(cfg.get('model') or {}, 'model'))
@@ -193,7 +193,7 @@ def _missing_data(cfg: Config, dataloaders: Sequence[str]) -> list[Missing]:
 
 
 def _missing_model_files(node: dict | list, where: str) -> Iterator[Missing]:
-    """Walk a model config: embedding files, folders and checkpoints of weights."""
+    """Yield the missing embedding files, model folders and checkpoints of a model config."""
     if isinstance(node, list | tuple):
         for index, child in enumerate(node):
             yield from _missing_model_files(child, f'{where}[{index}]')
@@ -217,6 +217,6 @@ def _missing_model_files(node: dict | list, where: str) -> Iterator[Missing]:
 
 
 def _is_path(source: str) -> bool:
-    """Tell a local path from a hub id such as `owner/name`, an open_clip tag or a URL."""
+    """Whether a source is a local path, not a hub id such as `owner/name`, an open_clip tag or a URL."""
     is_file_name = source.endswith(('.pth', '.pt', '.ckpt', '.safetensors'))
     return '://' not in source and (is_file_name or source.startswith(('/', './', '../', '~')))

@@ -1,4 +1,4 @@
-"""Check folders of data sets: layouts, counts, images that can be read."""
+"""Check data set folders: layout, number of images, readable images and labels."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,23 +14,23 @@ NOTHING = MappingProxyType({})
 
 
 class Layout(NamedTuple):
-    """Where a data set's images and labels lie; ``{split}`` stands for a split and ``{kind}`` for the kind of its labels.
+    """Folder layout of a data set. Placeholders: ``{split}`` for the split, ``{kind}`` for the kind of its labels.
 
     Attributes:
         images: folder of the images.
-        files: pattern of the images in it.
-        labels: folder of the labels, with the same folders inside.
-        suffixes: what ends an image's name, and its label's.
-        splits: the splits that are needed.
-        fix: what to do where it is not so.
-        size: width and height of every image; None where they differ.
+        files: glob pattern of the images in it.
+        labels: folder of the labels, with the same subfolders.
+        suffixes: endings of the file names of image and label.
+        splits: required splits.
+        fix: advice if the folder does not have this layout.
+        size: width and height of every image; None if they differ.
         share: share of the images that must have a label.
-        kinds: split -> kind of its labels, empty for splits that are not named.
+        kinds: split -> kind of its labels; empty for other splits.
         counts: split -> number of its images, as published.
-        names: file with the names of the split's images, a line each; None if they are all in the folder.
-        num_ids: number of ids, besides 255.
-        unlabelled: splits that only a benchmark's server has the labels of; nobody must have them.
-        note: what else there is to say of a folder in this layout.
+        names: file with the split's image names, one per line; None: all images in the folder.
+        num_ids: number of label ids, without 255.
+        unlabelled: optional splits whose labels only a benchmark's server has.
+        note: text after the findings for a folder in this layout.
     """
 
     images: str
@@ -49,7 +49,7 @@ class Layout(NamedTuple):
     note: str = ''
 
     def of(self, split: str) -> 'Layout':
-        """The layout of one split, its placeholders filled in."""
+        """The layout of one split, with its placeholders filled in."""
         words = {'split': split, 'kind': self.kinds.get(split, '')}
         images, files, labels, names = (
             part and part.format(**words) for part in (self.images, self.files, self.labels, self.names)
@@ -63,7 +63,7 @@ _BDD = 'unpack "10K Images" and "Segmentation" of bdd-data.berkeley.edu there, t
 _VISTAS = f'unpack the release there, {_CONVERT}/mapillary.py ROOT --half'
 _FULL_HD = (1920, 1080)
 _CONDITIONS = ('fog', 'night', 'rain', 'snow')
-# The first layout whose images are there counts.
+# The first layout whose image folder exists is used.
 DATA_LAYOUTS = {
     'cityscapes': [
         Layout(
@@ -87,7 +87,7 @@ DATA_LAYOUTS = {
         Layout(
             'images', '*.png', 'labels', ('.png', '_labelTrainIds.png'), ('train',),
             f'unpack all parts of the release there, {_CONVERT}/gtav.py ROOT',
-            # a few of the release's labels are not of their image's size
+            # a few labels of the release differ in size from their images
             share=0.99, counts={'train': 24966},
         )
     ],
@@ -161,7 +161,7 @@ SAMPLES = 10
 
 
 def check_data_root(name: str, root: str, required: bool = True) -> Iterator[Check]:
-    """Count images with labels in each split and decode ten pairs, spread over it.
+    """Count the images with labels in each split, and decode ten evenly spread pairs.
 
     Args:
         name: A key of `DATA_LAYOUTS`.
@@ -169,7 +169,7 @@ def check_data_root(name: str, root: str, required: bool = True) -> Iterator[Che
         required: Whether the exit code depends on it.
 
     Yields:
-        One check per split, and one that is not required per split without public labels whose folder is there.
+        One check per split, and an optional one for each existing split without public labels.
 
     Raises:
         ValueError: If the name is unknown.
@@ -216,27 +216,27 @@ def _check_unlabelled(title: str, folder: Path, layout: Layout, root: str) -> Ch
 
 
 def sample(items: Sequence) -> list:
-    """Ten of them, evenly spread, and the last: what was cut off while it was copied is at the end."""
+    """Select up to ten items, evenly spread and with the last one: an interrupted copy damages the last files."""
     places = {*evenly_spread(len(items), SAMPLES - 1), len(items) - 1} if items else ()
     return [items[place] for place in sorted(places)]
 
 
 def counted_images(images: Sequence[Path], layout: Layout) -> tuple[bool, str]:
-    """Whether there are as many images as were published, and how many there are."""
+    """Compare the number of images with the published one; return whether it is complete, and the count as text."""
     count = layout.counts.get(layout.splits[0])
     complete = len(images) == count if count else bool(images)
     return complete, f'{len(images)} images' + (f' instead of {count}' if count and not complete else '')
 
 
 def needed_images(layout: Layout) -> str:
-    """Where a split's images must be, and how many."""
+    """Describe the required location and number of a split's images."""
     where = f'{layout.names} for {layout.images}' if layout.names else f'{layout.images}/{layout.files}'
     count = layout.counts.get(layout.splits[0])
     return where + (f' ({count} images)' if count else '')
 
 
 def listed_images(folder: Path, layout: Layout) -> list[Path]:
-    """The images of a split: those that its list names, whether they are there or not; without a list, those of the folder."""
+    """Paths of a split's images: all names in its list, also of missing files; without a list, the files in the folder."""
     image_dir = folder / layout.images
     if layout.names is None:
         return visible(image_dir.glob(layout.files), image_dir)
@@ -248,7 +248,7 @@ def listed_images(folder: Path, layout: Layout) -> list[Path]:
 
 
 def image_problem(image: Path, size: tuple[int, int] | None = None) -> str | None:
-    """What is wrong with an image: it cannot be decoded, is turned or of another size; None if nothing is."""
+    """Describe the problem of an image (not decodable, rotated, wrong size), or return None."""
     try:
         found = decoded(image).size
     except ValueError as error:
@@ -257,7 +257,7 @@ def image_problem(image: Path, size: tuple[int, int] | None = None) -> str | Non
 
 
 def size_problem(image: Path, found: tuple[int, int], size: tuple[int, int] | None) -> str | None:
-    """What is wrong with an image's width and height; None if nothing is."""
+    """Describe a wrong image size, or return None."""
     if size is not None and found != size:
         turned = ' (turned by 90 degrees)' if found == size[::-1] else ''
         return f'{image.name} is {found[0]} x {found[1]}, expected {size[0]} x {size[1]}{turned}'
@@ -265,7 +265,7 @@ def size_problem(image: Path, found: tuple[int, int], size: tuple[int, int] | No
 
 
 def pair_problem(image: Path, label: Path, size: tuple[int, int] | None = None, num_ids: int = 19) -> str | None:
-    """What is wrong with an image, as above, or with its label: of another size, of other ids or of none; None if nothing is."""
+    """Describe the problem of an image or its label (wrong size, unknown ids, only 255), or return None."""
     try:
         found, ids = decoded(image).size, np.asarray(decoded(label))
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Checks of what lies on disk: model folders, and the files that a config names."""
+"""Checks of files: model folders, configs and the files that they name, checkpoints."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ def check_model_dir(path: str) -> Iterator[Check]:
     """Check a local folder of Stable Diffusion or CLIP in the hub's layout.
 
     Yields:
-        One check per part that the folder should have.
+        One check per part of the model.
     """
     folder = Path(path).expanduser()
     parts = ('unet', 'vae') if not (folder / 'config.json').is_file() else ('',)
@@ -31,7 +31,7 @@ def check_model_dir(path: str) -> Iterator[Check]:
 
 
 def check_hub_cache() -> Iterator[Check]:
-    """Look for the two default models in the Hugging Face cache; neither is needed for the quickstart."""
+    """Look for the two default models in the Hugging Face cache; the quickstart does not need them."""
     if import_error('huggingface_hub') is not None:
         return
     from huggingface_hub import try_to_load_from_cache
@@ -49,13 +49,13 @@ def check_hub_cache() -> Iterator[Check]:
 
 
 def check_config_files(path: str) -> Iterator[Check]:
-    """Run the checks that training makes of a config, and more of them than the first that fails."""
+    """Run training's checks on a config; list all failures, not just the first."""
     name = f'config {Path(path).name}'
     error = import_error('mmseg_dafm.doctor.config_check')
     if error is not None:
-        yield Check(name, error, 'an environment that works', False, fix='python -m mmseg_dafm.doctor lists what to mend')
+        yield Check(name, error, 'an environment that works', False, fix='python -m mmseg_dafm.doctor lists what to repair')
         return
-    # the doctor's own import of the package registers nothing
+    # register the components: importing mmseg_dafm.doctor does not
     from mmseg_dafm import datasets, evaluation, hooks, models, optim  # noqa: F401
     from mmseg_dafm.core.config_file import load_config
     from mmseg_dafm.doctor.config_check import DATALOADERS, check_data_sets, missing_files, missing_packages, refusals
@@ -69,7 +69,7 @@ def check_config_files(path: str) -> Iterator[Check]:
     for problem in problems:
         yield Check(name, problem.what, '', False, fix=problem.fix)
     refused = []
-    # the data sets can be looked at once their files are there
+    # data sets can be checked only if no file is missing
     for check in (*refusals(), *(() if problems else (partial(check_data_sets, dataloaders=DATALOADERS),))):
         try:
             check(cfg)
@@ -83,14 +83,14 @@ def check_config_files(path: str) -> Iterator[Check]:
 
 
 def check_checkpoint(config: str, checkpoint: str) -> Iterator[Check]:
-    """Compare a checkpoint with the model of a config, as a test does; the model is built without memory."""
+    """Compare a checkpoint with a config's model, as a test does; the model is built on the meta device."""
     name = f'checkpoint {Path(checkpoint).name} for {Path(config).name}'
     try:
         import torch
         from mmengine.registry import init_default_scope
         from mmseg.registry import MODELS
 
-        from mmseg_dafm import models  # noqa: F401 (the doctor's own import of the package registers nothing)
+        from mmseg_dafm import models  # noqa: F401 (registers the models)
         from mmseg_dafm.core.checkpoint import read_weights
         from mmseg_dafm.core.config_file import load_config
         from mmseg_dafm.core.fit import require_fit

@@ -1,4 +1,4 @@
-"""Metrics and their tables; importing the package registers them."""
+"""Metrics and their tables. Importing this package registers them."""
 
 from mmseg_dafm.evaluation.domain_iou import DomainIoUMetric
 

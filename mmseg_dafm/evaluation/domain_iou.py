@@ -1,4 +1,4 @@
-"""The metric that scores several domains in one test run."""
+"""DomainIoUMetric: score several domains in one test run."""
 
 import logging
 import os.path as osp
@@ -21,38 +21,37 @@ from mmseg_dafm.evaluation.tables import number, rows, to_csv, to_json, to_markd
 
 @METRICS.register_module()
 class DomainIoUMetric(BaseMetric):
-    """mIoU per domain (data set, weather, time of day), pooled, and mIoU% of target over source, in one run.
+    """mIoU per domain (data set, weather, time of day) and pooled, and mIoU% of target over source, in one test run.
 
-    The domain of an image is its ``domain`` meta information if it has one, else the name of the first of ``rules``
-    whose text occurs in its path, else ``'all'``. Confusions are counted per image, so any batch size, order and
-    number of processes gives the same scores. They equal mmseg's ``IoUMetric`` on the same predictions.
+    The domain of an image is its ``domain`` meta information, else the first of ``rules`` whose text occurs in its path, else
+    ``'all'``. Confusion matrices are counted per image, so batch size, order and number of processes do not change the
+    scores. They equal mmseg's ``IoUMetric`` on the same predictions.
 
-    The evaluator receives ``mIoU`` (all images pooled), ``aAcc``, ``mAcc``, ``mIoU.<domain>``, ``mIoU.mean`` (mean of
-    the target domains) and, with ``source``, ``mIoU.target`` (target domains pooled) and
-    ``mIoU% = 100 * mIoU.target / mIoU.<source>``. The tables are written as JSON, CSV and Markdown with the test's
-    protocol in the work folder: ``domain_iou_<checkpoint>.*`` for a tested checkpoint (``domain_iou_<checkpoint>_tta.*``
-    with test-time augmentation), ``domain_iou.*`` during training, where each validation replaces them. Scores are logged
-    and returned even where no table can be written.
+    Scores: ``mIoU`` (all images pooled), ``aAcc``, ``mAcc``, ``mIoU.<domain>``, ``mIoU.mean`` (mean of the target domains)
+    and, with ``source``, ``mIoU.target`` (target domains pooled) and ``mIoU% = 100 * mIoU.target / mIoU.<source>``. Tables
+    with the test's protocol are written to the work folder as JSON, CSV and Markdown. For a tested checkpoint they are
+    ``domain_iou_<checkpoint>.*``, or ``domain_iou_<checkpoint>_tta.*`` with test-time augmentation. During training they are
+    ``domain_iou.*``, and each validation replaces them. If no table can be written, the scores are still logged and returned.
 
     Args:
-        rules: domain -> part of the image path, for data sets that carry no domain.
+        rules: domain -> part of the image path, for data sets without domains.
         source: the domain that the model was trained on.
-        target: the domains to generalise to; None for every domain except ``source``.
-        ignore_index: label id of the pixels that do not count.
-        out_dir: folder of the tables; None for the work folder.
-        output_dir: folder to which each predicted label map is written as a PNG, in the folders that the images lie in below
-            the common image folder of all data sets of the test; mmseg's ``tools/test.py --out`` sets it. The ids are those of
+        target: the domains to generalise to; None: every domain except ``source``.
+        ignore_index: label id of ignored pixels.
+        out_dir: folder of the tables; None: the work folder.
+        output_dir: folder for the predicted label maps, written as PNG files. Their subfolders are those of the images below
+            the common image folder of all data sets of the test. mmseg's ``tools/test.py --out`` sets it. The ids are those of
             label files: with ``reduce_zero_label`` they begin at 1.
-        format_only: write the label maps and score nothing.
-        keep_results: set by the same tool; the scores are always computed, so it changes nothing.
-        collect_device: ``'cpu'`` or ``'gpu'``, how the results of several processes are gathered.
-        prefix: prefix of the names of the scores.
+        format_only: write the label maps and compute no scores.
+        keep_results: no effect, because scores are always computed; mmseg's ``tools/test.py`` sets it.
+        collect_device: ``'cpu'`` or ``'gpu'``, device for gathering the results of several processes.
+        prefix: prefix of the score names.
         **kwargs: arguments of :class:`mmengine.evaluator.BaseMetric`.
 
     Raises:
-        ValueError: a domain carries the name of a summary row, ``'mean'``, ``'target'`` or ``'all'``, or ``format_only`` is set
+        ValueError: If a domain has the name of a summary row (``'mean'``, ``'target'`` or ``'all'``), or ``format_only`` is set
             without ``output_dir``.
-        TypeError: ``target`` is a string or ``rules`` is not a dict.
+        TypeError: If ``target`` is a string or ``rules`` is not a dict.
 
     Source: Domino, section 3 (mIoU% = 100 * ACDC / Cityscapes).
     """
@@ -87,10 +86,10 @@ class DomainIoUMetric(BaseMetric):
         self.maps = None if output_dir is None else LabelMapFolder(output_dir)
 
     def domain_of(self, data_sample: Mapping) -> str:
-        """The domain of one image.
+        """Domain of one image.
 
         Raises:
-            ValueError: The image carries the name of a summary row as its domain.
+            ValueError: If the domain has the name of a summary row.
         """
         domain = data_sample.get('domain')
         if domain is not None:
@@ -106,7 +105,7 @@ class DomainIoUMetric(BaseMetric):
             stage: ``'val'`` or ``'test'``, for the message.
 
         Raises:
-            ValueError: names the key, the domain and those of the images.
+            ValueError: If no image has the domain; names the key, the domain and the images' domains.
         """
         named = [('source', self.source)] * (self.source is not None) + [('target', name) for name in self.target or ()]
         if self.format_only or not named:
@@ -121,23 +120,23 @@ class DomainIoUMetric(BaseMetric):
 
     @staticmethod
     def _check_named(domain: str) -> str:
-        """Return a domain that a data set or a rule names, or refuse it."""
+        """Return the domain, or refuse a reserved name."""
         if domain == 'all':
-            # It would be mixed with the images that carry no domain, and its row with that of all images.
+            # Images without a domain and the row of all images have this name.
             raise ValueError("a domain must not be called 'all': the row of all images has that name; rename the domain.")
         return check_domain(domain)
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Count one batch.
+        """Count the confusion matrices of one batch.
 
         Args:
             data_batch: not used.
-            data_samples: samples as dicts, with ``pred_sem_seg`` and ``gt_sem_seg`` of shape (1, H, W), and with
-                ``seg_logits`` of shape (C, H, W) where the model gives them.
+            data_samples: samples as dicts, with ``pred_sem_seg`` and ``gt_sem_seg`` of shape (1, H, W), and optional
+                ``seg_logits`` of shape (C, H, W).
 
         Raises:
-            ValueError: a sample has no label, holds ids that the data set does not define, or its logits are not finite,
-                with the path; or the logits are of another number of classes.
+            ValueError: If a sample has no label, unknown ids or logits that are not finite (names its path), or if the
+                logits have another number of classes.
         """
         num_classes = len(self.dataset_meta['classes'])
         for sample in data_samples:
@@ -151,10 +150,10 @@ class DomainIoUMetric(BaseMetric):
             prediction = sample['pred_sem_seg']['data']
             if 'seg_logits' in sample and not is_finite(sample['seg_logits']['data']):
                 raise ValueError(
-                    f'DomainIoUMetric: the logits of {path} are not finite, so they predict no class. Look at the weights that '
-                    'are tested, and at this image.'
+                    f'DomainIoUMetric: the logits of {path} are not finite, so they predict no class. Check the tested '
+                    'weights and this image.'
                 )
-            # one channel is a threshold between two classes
+            # one channel: two classes, separated by a threshold
             if 'seg_logits' in sample and len(sample['seg_logits']['data']) not in (1, num_classes):
                 raise ValueError(
                     f'DomainIoUMetric: the model predicts {len(sample["seg_logits"]["data"])} classes, and the data set has '
@@ -170,10 +169,10 @@ class DomainIoUMetric(BaseMetric):
             self.results.append((self.domain_of(sample), confusion.cpu().numpy()))
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Sum the confusions per domain, write the tables and return the scores.
+        """Sum the confusion matrices per domain, write the tables and return the scores.
 
         Args:
-            results: (domain, confusion) of every image, from all processes; runs on the main process only.
+            results: (domain, confusion matrix) of every image, from all processes; called on the main process only.
         """
         if self.format_only:
             MMLogger.get_current_instance().info(f'{len(results)} label maps are in {self.maps.folder}')
@@ -204,7 +203,7 @@ class DomainIoUMetric(BaseMetric):
 
     @staticmethod
     def log_tables(summary: dict, classes: Sequence[str], logger: MMLogger) -> None:
-        """Log one table of classes per domain, and one of domains."""
+        """Log a table of classes for each domain, and a table of domains."""
         overview = PrettyTable(['domain', 'mIoU', 'mAcc', 'aAcc'])
         for domain, values in rows(summary):
             table = PrettyTable(['Class', 'IoU', 'Acc'])
@@ -217,13 +216,13 @@ class DomainIoUMetric(BaseMetric):
         """Write the tables as JSON, CSV and Markdown."""
         hub = MessageHub.get_current_instance()
         cfg = parse_config(hub.get_info('cfg'))
-        # In a training run the hub knows the length of the training; load_from is where it started, not what is tested.
+        # The hub has max_iters only in a training run; its load_from is the start of the training, not the tested weights.
         training = hub.get_info('max_iters') is not None
         stage = 'val' if hub.get_info('loop_stage') == 'val' else 'test'
         checkpoint = str(cfg.get('load_from') or '') if not training else ''
         protocol = describe_test(cfg, stage, hub.get_info('experiment_name'), checkpoint)
         if training and stage == 'val':
-            # The weights of the moment have no file yet.
+            # The current weights have no file yet.
             protocol['checkpoint'] = 'validation during training'
         folder = self.out_dir or cfg.get('work_dir')
         if folder is None:
@@ -231,7 +230,7 @@ class DomainIoUMetric(BaseMetric):
             return
         stem = f'domain_iou_{osp.splitext(osp.basename(checkpoint))[0]}' if checkpoint else 'domain_iou'
         if protocol['tta'] is True:
-            # The same checkpoint's plain test keeps its tables.
+            # Do not overwrite the tables of a plain test of the same checkpoint.
             stem += '_tta'
         path = osp.join(folder, stem)
         try:
@@ -239,7 +238,7 @@ class DomainIoUMetric(BaseMetric):
             write_text(f'{path}.csv', to_csv(summary, classes))
             write_text(f'{path}.md', to_markdown(summary, classes, protocol))
         except OSError as error:
-            # The scores are logged by now and must not be lost with the tables.
+            # An error here must not lose the scores.
             print_log(f'DomainIoUMetric: no table is written to {path}.*: {error}', logger, level=logging.ERROR)
             return
         print_log(f'tables per domain: {path}.md, .csv, .json', logger)

@@ -1,4 +1,4 @@
-"""Confusion matrices per domain, and the scores that follow from them."""
+"""Confusion matrices and scores per domain."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -9,19 +9,19 @@ from torch import Tensor
 
 
 def confusion_matrix(prediction: Tensor, label: Tensor, num_classes: int, ignore_index: int = 255) -> Tensor:
-    """Count the pixels of each pair of class and prediction, on the device where the maps lie.
+    """Count the pixels of each pair of true and predicted class, on the maps' device.
 
     Args:
         prediction: predicted classes, any integer type, any shape.
-        label: true classes, of the same shape; ``ignore_index`` marks pixels that do not count.
+        label: true classes, of the same shape.
         num_classes: C.
-        ignore_index: the id that does not count.
+        ignore_index: label id of ignored pixels.
 
     Returns:
         (C, C) int64; row = true class, column = predicted class.
 
     Raises:
-        ValueError: the shapes differ, or a counted pixel holds a class outside 0 to C - 1.
+        ValueError: If the shapes differ, or a counted pixel has a class outside 0 to C - 1.
     """
     if prediction.shape != label.shape:
         raise ValueError(f'prediction {tuple(prediction.shape)} and label {tuple(label.shape)} differ in shape.')
@@ -37,12 +37,12 @@ def confusion_matrix(prediction: Tensor, label: Tensor, num_classes: int, ignore
 
 
 def percent(value: float) -> float:
-    """Turn a share into percent, rounded at two decimals; nan stays nan."""
+    """Convert a share to percent, rounded to two decimals; nan stays nan."""
     return float(np.round(value * 100, 2))
 
 
 def nanmean(values: np.ndarray) -> float:
-    """Mean of the entries that are not nan; nan if there are none."""
+    """Mean of the non-nan entries; nan if there are none."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', RuntimeWarning)
         return float(np.nanmean(values))
@@ -52,8 +52,8 @@ def scores(confusion: np.ndarray) -> dict:
     """Intersection over union and accuracy of a confusion matrix.
 
     For class c with truth ``t_c`` (row sum), prediction ``p_c`` (column sum) and hits ``h_c`` (diagonal):
-    ``IoU_c = h_c / (t_c + p_c - h_c)`` and ``Acc_c = h_c / t_c``. A class without truth and prediction has no IoU (nan)
-    and does not count in the means, as in mmseg's ``IoUMetric``.
+    ``IoU_c = h_c / (t_c + p_c - h_c)`` and ``Acc_c = h_c / t_c``. A class that is neither in the labels nor in the
+    predictions has IoU nan and is left out of the means, as in mmseg's ``IoUMetric``.
 
     Args:
         confusion: (C, C) counts; row = true class.
@@ -75,15 +75,15 @@ def scores(confusion: np.ndarray) -> dict:
     }
 
 
-# Names of summary rows, which no domain may carry.
+# Names of summary rows; a domain must not have one of them.
 RESERVED = ('mean', 'target')
 
 
 def check_domain(name: str) -> str:
-    """Return the name, or refuse it.
+    """Return the domain's name, or refuse a reserved one.
 
     Raises:
-        ValueError: the name is that of a summary row.
+        ValueError: If it is the name of a summary row.
     """
     if name in RESERVED:
         raise ValueError(f"a domain must not be called '{name}': the metric's keys use that name; rename the domain.")
@@ -91,20 +91,20 @@ def check_domain(name: str) -> str:
 
 
 def summarise(confusions: Mapping[str, np.ndarray], source: str | None = None, target: Sequence[str] | None = None) -> dict:
-    """Scores of every domain, of all pixels pooled, and of the target domains.
+    """Compute the scores of each domain, of all pixels pooled, and of the target domains.
 
-    ``mIoU% = 100 * mIoU(target) / mIoU(source)``, with the target's confusions pooled before its mIoU is taken.
+    ``mIoU% = 100 * mIoU(target) / mIoU(source)``, where mIoU(target) pools the confusion matrices of the target domains.
 
     Args:
         confusions: domain -> (C, C) counts.
-        source: the domain that the model was trained on; None if there is none.
-        target: the domains to generalise to; None for every domain except ``source``.
+        source: the domain that the model was trained on, or None.
+        target: the domains to generalise to; None: every domain except ``source``.
 
     Returns:
-        ``domains`` (name -> :func:`~mmseg_dafm.evaluation.domain_scores.scores`), ``pooled`` (scores over everything),
-        ``mean`` (mean mIoU of the target domains), with ``source`` also ``target`` (pooled scores) and
-        ``percent`` (mIoU%); domains that were asked for but not seen are listed in ``missing``, and ``mean``, ``target`` and
-        ``percent`` are then nan.
+        ``domains`` (name -> :func:`~mmseg_dafm.evaluation.domain_scores.scores`), ``pooled`` (scores over all pixels),
+        ``mean`` (mean mIoU of the target domains), ``targets`` (their names), ``missing`` (source and target domains without
+        images); with ``source`` also ``target`` (pooled scores of the target domains) and ``percent`` (mIoU%). If a domain is
+        missing, ``mean`` and ``percent`` are nan and ``target`` is None.
 
     Source: Domino, section 3 (mIoU% of ACDC over Cityscapes).
     """
@@ -113,7 +113,7 @@ def summarise(confusions: Mapping[str, np.ndarray], source: str | None = None, t
     wanted = [name for name in confusions if name != source] if target is None else list(target)
     missing = [name for name in [*([] if source is None else [source]), *wanted] if name not in domains]
     seen = [name for name in wanted if name in domains]
-    # without the source's images the domains that remain may hold the real source under another name
+    # without source images, one of the other domains may be the source under another name
     complete = bool(seen) and len(seen) == len(wanted) and (source is None or source in domains)
     summary = {'domains': domains, 'pooled': pooled, 'missing': missing, 'targets': wanted}
     summary['mean'] = round(nanmean(np.array([domains[name]['mIoU'] for name in seen])), 2) if complete else float('nan')
@@ -127,9 +127,9 @@ def summarise(confusions: Mapping[str, np.ndarray], source: str | None = None, t
 
 
 def flat_metrics(summary: dict) -> dict[str, float]:
-    """The numbers that the evaluator returns: ``mIoU``, ``mIoU.<domain>``, ``aAcc``, ``mAcc``, ``mIoU.mean``, ``mIoU%``.
+    """Flatten a summary for the evaluator: ``mIoU``, ``mIoU.<domain>``, ``aAcc``, ``mAcc``, ``mIoU.mean``.
 
-    With a source also ``mIoU.target``, the pooled score of the target domains.
+    With a source also ``mIoU.target`` (target domains pooled) and ``mIoU%``.
     """
     metrics = {key: summary['pooled'][key] for key in ('aAcc', 'mIoU', 'mAcc')}
     metrics.update({f'mIoU.{name}': values['mIoU'] for name, values in summary['domains'].items()})

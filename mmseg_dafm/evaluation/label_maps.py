@@ -1,4 +1,4 @@
-"""Write predicted label maps as PNG files, one per image, in the folders of the images."""
+"""Write predicted label maps as PNG files, in the same subfolders as the images."""
 
 import os
 import os.path as osp
@@ -13,7 +13,7 @@ from mmseg_dafm.core.runner import parse_config
 
 
 def image_folders(dataset: Mapping) -> Iterator[str]:
-    """Yield the image folder of each data set inside a data set config; its ``data_root`` where the config does not say more."""
+    """Yield the image folder of each data set in a dataset config: ``data_root`` joined with ``data_prefix.img_path``, if set."""
     inner = [value for key, value in dataset.items() if key not in ('pipeline', 'metainfo', 'data_prefix')]
     inner = [part for value in inner for part in (value if isinstance(value, list | tuple) else [value])]
     inner = [part for part in inner if isinstance(part, Mapping) and 'type' in part]
@@ -26,26 +26,26 @@ def image_folders(dataset: Mapping) -> Iterator[str]:
 
 
 def common_root(cfg: Mapping, stage: str = 'test') -> str | None:
-    """The folder below which all images of a config's test lie; None where the config names no folder.
+    """Common parent folder of all images of a data loader; None if the config names no folder.
 
     Args:
         cfg: a config.
-        stage: ``'test'`` or ``'val'``, whose data loader is meant.
+        stage: ``'test'`` or ``'val'``, selects the data loader.
     """
     dataset = (cfg.get(f'{stage}_dataloader') or {}).get('dataset') or {}
     roots = [osp.abspath(root) for root in image_folders(dataset) if '://' not in root]
     try:
         return osp.commonpath(roots) if roots else None
     except ValueError:
-        # on two disks of Windows
+        # folders on different Windows drives
         return None
 
 
 def file_name(image: str, root: str | None) -> str:
-    """Name of an image's label map: its path below ``root`` with the ending ``.png``.
+    """File name of an image's label map: its path below ``root`` with the extension ``.png``.
 
-    An image outside of ``root`` keeps its whole path, without the leading separator, so that no two images share a name.
-    Without a ``root``, it is the working directory.
+    An image outside ``root`` keeps its whole path without the leading separator, so that names stay unique. If ``root`` is
+    None, it is the working directory.
 
     >>> file_name('/data/fog/images/1.jpg', '/data')
     'fog/images/1.png'
@@ -61,15 +61,15 @@ def file_name(image: str, root: str | None) -> str:
 
 
 def save_label_map(sample: Mapping, folder: str, root: str | None) -> str:
-    """Write the prediction of a sample with the ids of its label files and return the file.
+    """Write the prediction of a sample with the ids of label files; return the path.
 
     Args:
         sample: ``pred_sem_seg`` (1, H, W) and ``img_path``; with ``reduce_zero_label``, class 0 has the id 1 in label files.
         folder: the folder to write to.
-        root: as :func:`common_root`.
+        root: see :func:`common_root`.
 
     Raises:
-        ValueError: an id does not fit into 8 bits.
+        ValueError: If an id does not fit into 8 bits.
     """
     ids = sample['pred_sem_seg']['data'].squeeze(0).cpu().numpy() + int(bool(sample.get('reduce_zero_label')))
     if ids.max(initial=0) > 255:
@@ -81,7 +81,7 @@ def save_label_map(sample: Mapping, folder: str, root: str | None) -> str:
 
 
 class LabelMapFolder:
-    """A folder of label maps that finds the common root of the images in the run's config, when the first is written."""
+    """Folder of label maps; reads the images' common root from the run's config at the first :meth:`save`."""
 
     def __init__(self, folder: str) -> None:
         mkdir_or_exist(folder)
@@ -93,7 +93,7 @@ class LabelMapFolder:
         """Write the prediction of a sample.
 
         Raises:
-            ValueError: another image has the same name below the common root, such as a.jpg beside a.png.
+            ValueError: If another image has the same label map name, such as a.jpg beside a.png.
         """
         if not self.written:
             hub = MessageHub.get_current_instance()
@@ -101,6 +101,6 @@ class LabelMapFolder:
             self.root = common_root(parse_config(hub.get_info('cfg')), stage)
         image = str(sample['img_path'])
         path = save_label_map(sample, self.folder, self.root)
-        # a validation shows each image once more in every round
+        # each validation writes all images again
         if self.written.setdefault(path, image) != image:
             raise ValueError(f'the label maps of {self.written[path]} and {image} would both be {path}: rename one.')

@@ -1,4 +1,4 @@
-"""The protocol of a test, read from the config of the run: what a score's reader must know."""
+"""The protocol of a test (scales, crop, data sets, checkpoint, ...), read from the run's config."""
 
 import os.path as osp
 import re
@@ -13,7 +13,7 @@ UNKNOWN = 'unknown'
 
 
 def walk(node) -> Iterator[dict]:
-    """Every dict inside nested dicts and lists, the outermost first."""
+    """Yield every dict in nested dicts and lists, outermost first."""
     if isinstance(node, Mapping):
         yield node
         children = node.values()
@@ -24,7 +24,7 @@ def walk(node) -> Iterator[dict]:
 
 
 def data_sets(dataset: Mapping) -> list[str]:
-    """Short names of the sets inside a dataset config, wrappers opened: type, domain and folder where given."""
+    """Short names of the data sets in a dataset config, also inside wrappers: type, domain, folder and other options."""
     names = []
 
     def visit(node: Mapping) -> None:
@@ -43,10 +43,10 @@ def describe_test(cfg: Mapping, stage: str = 'test', experiment: str | None = No
     """Collect what defines a test: scales, mode, crop, stride, augmentation, data sets, checkpoint and versions.
 
     Args:
-        cfg: the run's config as a dict; {} gives ``'unknown'`` wherever the config would tell.
-        stage: ``'test'`` or ``'val'``, whose data loader is described.
-        checkpoint: file that is tested; None during training, where the weights have no file yet.
+        cfg: the run's config as a dict; with {} the values from the config are ``'unknown'``.
+        stage: ``'test'`` or ``'val'``, selects the data loader.
         experiment: mmengine's experiment name, ``<config>_<date>_<time>``.
+        checkpoint: the tested file; None during training, when the weights have no file yet.
 
     Returns:
         Keys ``config``, ``checkpoint``, ``data``, ``scales``, ``mode``, ``crop``, ``stride``, ``tta``, ``mmseg_dafm``
@@ -55,7 +55,7 @@ def describe_test(cfg: Mapping, stage: str = 'test', experiment: str | None = No
     loader = cfg.get(f'{stage}_dataloader') or {}
     dataset = loader.get('dataset') or {}
     model = cfg.get('model') or {}
-    # A model for test-time augmentation wraps the model proper.
+    # With test-time augmentation, the segmentor is in model.module.
     test_cfg = model.get('test_cfg') or (model.get('module') or {}).get('test_cfg') or {}
     nodes = list(walk(pipelines(dataset)))
     resizes = [node for node in nodes if str(node.get('type', '')).endswith('Resize')]

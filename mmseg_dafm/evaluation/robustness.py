@@ -1,4 +1,4 @@
-"""Scores under corruption: means per corruption, per group and over all, as a share of the clean score."""
+"""Scores under corruption: means per corruption, per group and overall, absolute and relative to the clean score."""
 
 import csv
 import io
@@ -10,22 +10,22 @@ import numpy as np
 from mmseg_dafm.datasets.corruptions import CORRUPTIONS, GROUPS, group_of
 from mmseg_dafm.evaluation.tables import number, show
 
-# Noise of severity 4 and 5 leaves nothing to segment: Kamann and Rother, and SegFormer after them, leave it out.
+# Noise of severity 4 and 5 leaves nothing to segment: Kamann and Rother, and SegFormer, exclude it.
 LARGEST_NOISE = 3
 Condition = tuple[str, int]
 
 
 def counts(corruption: str, severity: int) -> bool:
-    """Whether a severity enters the means: of the four noises only 1 to 3, of the others all."""
+    """Whether a severity counts in the means: 1 to 3 for the four noises, all for the others."""
     return severity <= LARGEST_NOISE or group_of(corruption) != 'noise'
 
 
 def summarise(clean: float, scores: Mapping[Condition, float]) -> dict:
-    """Means of corrupted scores.
+    """Compute the means of scores under corruption.
 
     With the mIoU ``P`` of clean images and ``P_cs`` under corruption c at severity s, ``P_c`` is the mean over the
-    severities that count, ``mPC`` the mean of all ``P_c`` and ``rPC = 100 mPC / P``. The mean error ``100 - mPC`` is what
-    DAFT calls mCE; unlike ImageNet-C's mCE it is not divided by the errors of AlexNet.
+    severities that count, ``mPC`` the mean of all ``P_c`` and ``rPC = 100 mPC / P``. DAFT calls the mean error
+    ``100 - mPC`` mCE; unlike ImageNet-C's mCE, it is not divided by the errors of AlexNet.
 
     Args:
         clean: P, in percent.
@@ -33,11 +33,11 @@ def summarise(clean: float, scores: Mapping[Condition, float]) -> dict:
 
     Returns:
         ``clean``; ``corruptions`` (name -> ``severities`` with all scores by severity, and ``mean``); ``groups`` (name ->
-        mean of the group's P_c); ``mPC``, ``rPC``, ``mean_error``. Percentages rounded at two decimals; nan where
-        nothing counts or a score is nan.
+        mean of the group's P_c); ``mPC``, ``rPC``, ``mean_error``. Percentages rounded to two decimals; nan if no
+        severity counts or a score is nan.
 
     Raises:
-        ValueError: There is no score, or a corruption is unknown.
+        ValueError: If there is no score, or a corruption is unknown.
 
     Source: Hendrycks and Dietterich (2019); mPC and rPC: Michaelis et al. (2019); the severities that count: Kamann and
     Rother (2020); DAFT, Table 4.
@@ -65,7 +65,7 @@ def summarise(clean: float, scores: Mapping[Condition, float]) -> dict:
 
 
 def describe_set(summary: Mapping) -> str:
-    """One sentence on which corruptions and severities the means are made of."""
+    """Describe in a few sentences which corruptions and severities the means contain."""
     names = list(summary['corruptions'])
     which = 'all 16 corruptions of the segmentation set' if len(names) == len(CORRUPTIONS) else f'only {", ".join(names)}'
     severities = sorted({severity for name in names for severity in summary['corruptions'][name]['severities']})
@@ -83,10 +83,10 @@ def describe_set(summary: Mapping) -> str:
 
 
 def to_markdown(summaries: Mapping[str, Mapping], protocol: Mapping) -> str:
-    """A Markdown page: means per domain, then every corruption at every severity, then the protocol.
+    """Format a Markdown page: means per domain, mIoU per corruption and severity, and the protocol.
 
     Args:
-        summaries: domain -> what :func:`summarise` returns; the first is that of all images, and its table is shown whole.
+        summaries: domain -> result of :func:`summarise`. The first is that of all images; its scores per severity are shown.
         protocol: Name -> value.
     """
     first = next(iter(summaries.values()))
@@ -117,7 +117,7 @@ def _cell(name: str, severity: int, scores: Mapping[int, float]) -> str:
 
 
 def to_csv(summaries: Mapping[str, Mapping]) -> str:
-    """One line per corruption and severity (and one for clean images, severity 0) with the mIoU of each domain."""
+    """Format a CSV table of each domain's mIoU: one line per corruption and severity; clean images have severity 0."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator='\n')
     first = next(iter(summaries.values()))
@@ -143,16 +143,16 @@ def _two(value: float) -> float:
 
 
 def domain_scores(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Pick the mIoU of all images and of each domain from what an evaluator returns.
+    """Select the mIoU of all images and of each domain from an evaluator's scores.
 
     Args:
-        metrics: Names with or without a prefix: ``mIoU`` (``IoUMetric``), also ``mIoU.<domain>`` (``DomainIoUMetric``).
+        metrics: Score names, with or without prefix: ``mIoU`` (``IoUMetric``) and ``mIoU.<domain>`` (``DomainIoUMetric``).
 
     Returns:
         ``all`` and each domain -> mIoU in percent.
 
     Raises:
-        ValueError: There is no ``mIoU``.
+        ValueError: If there is no ``mIoU``.
     """
     found = {}
     for name, value in metrics.items():
@@ -169,11 +169,11 @@ def domain_scores(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def by_domain(clean: Mapping[str, float], scores: Mapping[Condition, Mapping[str, float]]) -> dict[str, dict]:
-    """:func:`summarise` for ``all`` and every domain.
+    """Apply :func:`summarise` to ``all`` and every domain.
 
     Args:
-        clean: domain -> mIoU of clean images, as :func:`domain_scores` gives it.
-        scores: (corruption, severity) -> the same of corrupted images.
+        clean: domain -> mIoU of clean images, from :func:`domain_scores`.
+        scores: (corruption, severity) -> domain -> mIoU of corrupted images.
     """
     return {domain: summarise(clean[domain], {key: found[domain] for key, found in scores.items()}) for domain in clean}
 
@@ -182,7 +182,7 @@ def select_severities(severities: Sequence[int]) -> tuple[int, ...]:
     """Sort severities and drop repeats.
 
     Raises:
-        ValueError: One is not between 1 and 5, or there is none.
+        ValueError: If a severity is not between 1 and 5, or there is none.
     """
     wrong = [severity for severity in severities if not 1 <= severity <= 5]
     if wrong or not severities:

@@ -1,4 +1,4 @@
-"""Write the scores of several domains as Markdown, CSV and JSON."""
+"""Tables of scores per domain, as Markdown, CSV and JSON."""
 
 import csv
 import io
@@ -10,10 +10,10 @@ from mmseg_dafm.core.files import replacing
 
 
 def rows(summary: Mapping) -> list[tuple[str, dict]]:
-    """Named rows of a table: each domain, then the target (if there is a source), then everything pooled.
+    """Named rows of a table: each domain, the target (if there is a source), and all pixels pooled.
 
     Args:
-        summary: what :func:`mmseg_dafm.evaluation.domain_scores.summarise` returns.
+        summary: result of :func:`mmseg_dafm.evaluation.domain_scores.summarise`.
     """
     named = list(summary['domains'].items())
     if summary.get('target'):
@@ -22,17 +22,17 @@ def rows(summary: Mapping) -> list[tuple[str, dict]]:
 
 
 def number(value: float) -> str:
-    """Two decimals, or a dash for a class that does not occur."""
+    """Format with two decimals; nan, as of a class that does not occur, as a dash."""
     return '-' if math.isnan(value) else f'{value:.2f}'
 
 
 def to_markdown(summary: Mapping, classes: Sequence[str], protocol: Mapping) -> str:
-    """A Markdown page: mIoU per domain, IoU per class and domain, and the protocol of the test.
+    """Format a Markdown page: mIoU per domain, IoU per class and domain, and the protocol of the test.
 
     Args:
-        summary: what :func:`mmseg_dafm.evaluation.domain_scores.summarise` returns.
+        summary: result of :func:`mmseg_dafm.evaluation.domain_scores.summarise`.
         classes: names of the C classes.
-        protocol: what :func:`mmseg_dafm.evaluation.protocol.describe_test` returns.
+        protocol: result of :func:`mmseg_dafm.evaluation.protocol.describe_test`.
     """
     named = rows(summary)
     lines = ['| domain | images | mIoU | mAcc | aAcc |', '|---|---:|---:|---:|---:|']
@@ -51,13 +51,13 @@ def to_markdown(summary: Mapping, classes: Sequence[str], protocol: Mapping) -> 
 
 
 def show(value) -> str:
-    """A value of the protocol in one Markdown cell."""
+    """Format a value of the protocol for a Markdown cell."""
     text = ', '.join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
     return text.replace('|', '\\|')
 
 
 def to_csv(summary: Mapping, classes: Sequence[str]) -> str:
-    """A CSV table: one line per domain with mIoU, mAcc, aAcc, pixels and the IoU of every class; empty for nan."""
+    """Format a CSV table: per domain mIoU, mAcc, aAcc, pixels and the IoU of every class; nan is empty."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator='\n')
     writer.writerow(['domain', 'mIoU', 'mAcc', 'aAcc', 'pixels', *(f'IoU.{name}' for name in classes)])
@@ -68,7 +68,7 @@ def to_csv(summary: Mapping, classes: Sequence[str]) -> str:
 
 
 def to_json(summary: Mapping, classes: Sequence[str], protocol: Mapping) -> str:
-    """A JSON object with ``classes``, ``summary`` and ``protocol``; nan becomes null, as strict JSON demands."""
+    """Format a JSON object with ``classes``, ``summary`` and ``protocol``; nan becomes null, as JSON has no nan."""
     content = {'classes': list(classes), 'summary': summary, 'protocol': protocol}
     return json.dumps(without_nan(content), indent=2, allow_nan=False) + '\n'
 
@@ -83,6 +83,6 @@ def without_nan(value):
 
 
 def write_text(path: str, text: str) -> None:
-    """Write a file under a temporary name and rename it, so that no reader sees half of it."""
+    """Write a text file atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding='utf-8')

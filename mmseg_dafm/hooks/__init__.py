@@ -1,4 +1,4 @@
-"""Hooks: importing this package registers them."""
+"""Hooks. Importing this package registers them."""
 
 from mmseg_dafm.hooks.bn_conversion import BNConversionHook
 from mmseg_dafm.hooks.bn_mode import BNModeHook

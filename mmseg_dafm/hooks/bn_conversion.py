@@ -1,4 +1,4 @@
-"""Picture of a batch norm conversion: how far each layer's statistics were from the target's."""
+"""BNConversionHook: convert batch norm to the target statistics before training, and plot the change per layer."""
 
 import json
 import logging
@@ -27,13 +27,13 @@ RATIO, SHIFT = '#1f5fa8', '#b3452c'
 
 
 def draw_conversion(report: ConversionReport, path: str | os.PathLike) -> None:
-    """Draw, per layer, the range and median of gamma's ratio, and the mean's shift in source standard deviations.
+    """Plot per layer the ratio of gamma (range, median) and the shift of the mean (in source standard deviations).
 
     Args:
-        report: What :func:`mmseg_dafm.daft.convert_bn` returned.
+        report: Returned by :func:`mmseg_dafm.daft.convert_bn`.
         path: PNG file to write.
     """
-    # not at the top: a hook imports this module, and `import mmseg_dafm` must not load matplotlib
+    # imported here, because `import mmseg_dafm` must not load matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -53,7 +53,7 @@ def draw_conversion(report: ConversionReport, path: str | os.PathLike) -> None:
     top.set_ylim(min(low.min(), 0.8), max(high.max(), 1.25))
     top.set_ylabel(r'$\gamma_t\,/\,\gamma_s$')
     top.set_title(f'Batch norm conversion: {len(layers)} layers, {sum(column("channels"))} channels; point = median, bar = range')
-    # a shift of zero has no logarithm; 1e-3 sigma is as good as none
+    # the axis is logarithmic: a shift of zero is drawn at 1e-3 sigma
     median, largest = (np.maximum(column(f'shift_{name}'), 1e-3) for name in ('median', 'max'))
     bottom.vlines(at, median, largest, color=SHIFT, alpha=0.35, linewidth=3)
     bottom.plot(at, median, 'o', color=SHIFT, markersize=4)
@@ -77,41 +77,39 @@ CHECKPOINT, REPORT, PICTURE = 'daft_converted.pth', 'bn_conversion.json', 'bn_co
 class BNConversionHook(Hook):
     """DAFT's batch norm conversion to the training set before training starts; for any mmengine model.
 
-    One pass over the training set, in test mode and on a loader of its own, estimates the target statistics; gamma and
-    beta are rewritten so that the model computes the same function in test mode (:func:`mmseg_dafm.daft.convert_bn`). It
-    runs at ``before_train``, when weights are loaded and the optimizer holds the parameters. Random number generators
-    are restored, so that runs with and without the hook see the same batches. With several processes each takes its
-    share of the images, and all end with the same bits.
+    One pass over the training set, in test mode and on a separate loader, estimates the target statistics. Gamma and beta
+    are rewritten so that the model computes the same function in test mode (:func:`mmseg_dafm.daft.convert_bn`). The hook
+    runs at ``before_train``: weights are loaded, and the optimizer holds the parameters. It restores the random number
+    generators: runs with and without the hook see the same batches. Several processes share the images and end with
+    identical weights.
 
-    Written to the work dir: ``daft_converted.pth`` (the converted weights), ``bn_conversion.json`` (per layer) and
-    ``bn_conversion.png``; the record also travels in the checkpoints, which is how a resumed run knows not to convert a
-    second time.
+    Files in the work dir: ``daft_converted.pth`` (the converted weights), ``bn_conversion.json`` (per layer) and
+    ``bn_conversion.png``. Checkpoints hold the record, too, so that a resumed run does not convert again.
 
     Args:
-        modules: Parts to convert. The default is what is pretrained in the usual case; a fresh head must stay out, and
-            layers that look untrained are skipped anyway. After ``load_from`` of a whole segmentor:
-            ``('backbone', 'neck', 'decode_head')``.
+        modules: Parts to convert. They must be pretrained: leave out a fresh head. Layers that look untrained are skipped.
+            After ``load_from`` of a whole segmentor: ``('backbone', 'neck', 'decode_head')``.
         estimator: ``'batch'`` (the paper's equation 3), or ``'pooled'`` where batches hold a single image.
-        mode: ``'convert'`` (DAFT), or ``'stats'``: statistics alone (AdaBN, precise BN), which changes the function.
-        num_batches: Batches per process; None takes one epoch.
-        source_weight: Weight of the source statistics in the written ones, in [0, 1].
-        max_ratio: Channels whose gamma would change by more than this factor are left alone; None for no limit.
+        mode: ``'convert'`` (DAFT), or ``'stats'``: replace the statistics only (AdaBN, precise BN), which changes the function.
+        num_batches: Batches per process; None: one epoch.
+        source_weight: Weight of the source statistics in the new statistics, in [0, 1].
+        max_ratio: Largest factor by which gamma may change; channels above it are not converted. None: no limit.
         forward: How to run the model: ``'auto'``, ``'extract_feat'``, ``'tensor'`` or ``'loss'``.
-        dataloader: Config of another loader of target images; None takes ``train_dataloader`` of the run.
-        amp: Estimate under autocast instead of in float32: in the dtype of training's ``AmpOptimWrapper``; where there is
-            none, in bfloat16, or in float16 on a GPU without it.
-        verify: Compare the model's output before and after on one batch.
-        seed: Of the order of images.
-        weigh: What a call of a layer counts: its ``'values'``, or 1 (``'calls'``).
+        dataloader: Config of the loader of target images; None: the run's ``train_dataloader``.
+        amp: Estimate under autocast instead of in float32. The dtype is that of training's ``AmpOptimWrapper``; without
+            one bfloat16, or float16 on a GPU without bfloat16.
+        verify: Compare the model's output on one batch before and after the conversion.
+        seed: Seeds the image order.
+        weigh: Weight of each call of a layer: its number of values (``'values'``) or 1 (``'calls'``).
 
     Raises:
-        ValueError: For what :func:`mmseg_dafm.daft.convert_bn` refuses; the model is unchanged and no time was spent.
+        ValueError: If :func:`mmseg_dafm.daft.convert_bn` refuses an option or a part; the model is unchanged.
         RuntimeError: If verification fails.
 
     Source: DAFT, algorithm 1.
     """
 
-    # before hooks that keep a copy of the weights that training starts from
+    # before hooks that copy the initial weights
     priority = 'VERY_HIGH'
 
     def __init__(
@@ -137,16 +135,16 @@ class BNConversionHook(Hook):
         self.record: dict | None = None
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Remember whether the loaded weights were converted before."""
+        """Read the record of an earlier conversion from the checkpoint."""
         self.record = (checkpoint.get('meta') or {}).get(MARK)
 
     def before_train(self, runner) -> None:
-        """Convert, unless this run goes on after a conversion."""
+        """Convert, unless the run is resumed."""
         if runner.iter > 0:
             if self.record is None:
                 print_log(
-                    f'BNConversionHook: resumed at iteration {runner.iter} from a run that was never converted; converting in '
-                    'the middle of training would mislead the optimizer, so nothing is done',
+                    f'BNConversionHook: resumed at iteration {runner.iter} from a run that was never converted; nothing is '
+                    "converted now, because the optimizer's state belongs to the old gamma and beta",
                     'current', logging.WARNING,
                 )  # fmt: skip
             else:
@@ -170,12 +168,12 @@ class BNConversionHook(Hook):
             self.write(runner, model, report)
 
     def loader(self, runner):
-        """The loader of target images."""
+        """Build the loader of target images."""
         source = self.dataloader or runner.cfg.get('train_dataloader')
         return build_target_loader(source if isinstance(source, dict) else runner.train_dataloader, self.seed)
 
     def convert(self, model: nn.Module, loader, optim_wrapper: object = None) -> ConversionReport:
-        """Convert an unwrapped model on the batches of a loader, with ``amp`` in the dtype of an optimizer wrapper."""
+        """Convert an unwrapped model on a loader's batches; with ``amp`` in the dtype of ``optim_wrapper``."""
         _refuse_sharded(model)
         device = next(model.parameters()).device
         say = (lambda line: print_log(line, 'current')) if is_main_process() else None
@@ -222,14 +220,14 @@ class BNConversionHook(Hook):
 
 
 def _half(device: torch.device, optim_wrapper: object) -> torch.dtype | None:
-    """The dtype that an optimizer wrapper trains in; without one for mixed precision bfloat16 if the device has it."""
+    """Autocast dtype of an AMP optimizer wrapper; without one bfloat16 if the device has it, else float16."""
     if hasattr(optim_wrapper, 'cast_dtype'):
-        return optim_wrapper.cast_dtype  # None is autocast's own default, as in training
+        return optim_wrapper.cast_dtype  # None: autocast's default, as in training
     return torch.bfloat16 if device.type == 'cpu' or torch.cuda.is_bf16_supported() else torch.float16
 
 
 def _initial_weights(model: nn.Module) -> str | None:
-    """The checkpoint that the backbone, or the model, was initialised from; None if no config says."""
+    """Checkpoint in ``init_cfg`` of the backbone or the model; None if there is none."""
     for part in (getattr(model, 'backbone', None), model):
         init = getattr(part, 'init_cfg', None)
         if isinstance(init, dict) and init.get('checkpoint'):
@@ -238,10 +236,10 @@ def _initial_weights(model: nn.Module) -> str | None:
 
 
 def _refuse_sharded(model: nn.Module) -> None:
-    """Refuse models whose parameters are spread over ranks.
+    """Refuse models whose parameters are sharded over ranks.
 
     Raises:
-        ValueError: Naming the wrapper.
+        ValueError: If a part is wrapped by FSDP or DeepSpeed.
     """
     for module in model.modules():
         if type(module).__name__ in ('FullyShardedDataParallel', 'MMFullyShardedDataParallel', 'DeepSpeedEngine'):

@@ -12,18 +12,18 @@ SCOPES = ('bn', 'all')
 
 
 def modules_by_mode(model: nn.Module, modes: dict[str, str], scope: str) -> dict[nn.Module, bool]:
-    """Which modules are to be in train mode and which in test mode; the longest matching path decides.
+    """Choose train or test mode for each module; the longest matching path decides.
 
     Args:
         model: Any module.
         modes: Path of a part -> ``'train'`` or ``'eval'``; ``''`` is the whole model.
-        scope: ``'bn'`` for batch norm layers alone, ``'all'`` for every module (dropout and stochastic depth, too).
+        scope: ``'bn'``: batch norm layers only. ``'all'``: every module (dropout and stochastic depth, too).
 
     Returns:
-        module -> whether it trains.
+        module -> True for train mode, False for test mode.
 
     Raises:
-        ValueError: If a part does not exist, or holds nothing of that scope.
+        ValueError: If a part does not exist or, with scope ``'bn'``, holds no batch norm.
     """
     check_parts(model, list(modes))
     chosen: dict[nn.Module, bool] = {}
@@ -44,22 +44,22 @@ def modules_by_mode(model: nn.Module, modes: dict[str, str], scope: str) -> dict
 class BNModeHook(Hook):
     """Keep parts of the model in train or test mode while it trains: LP-FT, frozen batch norm.
 
-    A training loop calls ``model.train()`` again and again, which undoes any ``eval()``; mmseg's ``norm_eval`` covers
-    the backbone alone. With ``modes={'': 'eval'}, scope='all'`` this is the second stage of LP-FT, which trains the whole
-    network in test mode; with ``modes={'backbone': 'eval'}`` it is a frozen-BN baseline. Test mode means the running
-    statistics normalise and stay as they are; gamma and beta still train.
+    A training loop calls ``model.train()`` repeatedly, which undoes any ``eval()``; mmseg's ``norm_eval`` covers the backbone
+    only. ``modes={'': 'eval'}, scope='all'`` is the second stage of LP-FT: the whole network trains in test mode.
+    ``modes={'backbone': 'eval'}`` is a frozen-BN baseline. In test mode, batch norm normalises by its running statistics and
+    does not update them; gamma and beta still train.
 
     Args:
-        modes: Path of a part -> ``'train'`` or ``'eval'``; the longest path that holds a module decides.
-        scope: ``'bn'``: batch norm layers alone. ``'all'``: every module.
+        modes: Path of a part -> ``'train'`` or ``'eval'``; the longest matching path decides.
+        scope: ``'bn'``: batch norm layers only. ``'all'``: every module.
 
     Raises:
-        ValueError: For an unknown mode or scope; at the start of training, for a part that the model lacks.
+        ValueError: If a mode or the scope is unknown; at the start of training, if the model lacks a part.
 
     Source: LP-FT (Kumar et al., ICLR 2022) as DAFT's Table 1 describes it: "BN test mode".
     """
 
-    # after other hooks of the same event, which may call model.train() themselves
+    # last: other hooks may call model.train()
     priority = 'VERY_LOW'
 
     def __init__(self, modes: dict[str, str], scope: str = 'bn') -> None:
@@ -72,13 +72,13 @@ class BNModeHook(Hook):
         self._chosen: dict[nn.Module, bool] = {}
 
     def before_train(self, runner) -> None:
-        """Find the modules and log how many there are."""
+        """Find the modules and log their number."""
         model = unwrapped(runner.model)
         self._chosen = modules_by_mode(model, self.modes, self.scope)
         norms = [training for module, training in self._chosen.items() if is_batch_norm(module)]
         print_log(f'BNModeHook: {norms.count(False)} batch norm layers in test mode, {norms.count(True)} in train', 'current')
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        """Apply the modes; both loops have called ``model.train()`` by now."""
+        """Apply the modes. Each loop calls ``model.train()`` before this."""
         for module, training in self._chosen.items():
             module.training = training

@@ -1,4 +1,4 @@
-"""Refuse checkpoints that do not fit the model, before mmengine loads what does."""
+"""CheckpointFitHook: refuse checkpoints that do not fit the model, before mmengine loads the tensors that do."""
 
 import logging
 import re
@@ -16,25 +16,26 @@ from mmseg_dafm.core.runner import unwrapped
 
 @HOOKS.register_module()
 class CheckpointFitHook(Hook):
-    """Refuse a checkpoint that does not fit the model before it is tested or resumed; log how much of one fits.
+    """Refuse a test or a resume with a checkpoint that does not fit the model; log how many tensors fit.
 
-    mmengine loads what fits and only logs the rest, so a test of another network's checkpoint scores random weights. With this
-    hook a test, a validation and a resumed training need every tensor that the model saves, finite and in its shape. A training
-    that starts from ``load_from`` needs one tensor, and logs how many fit. A prefix such as ``module.`` is stripped.
+    mmengine loads the tensors that fit and only logs the others, so a test of another network's checkpoint scores random
+    weights. With this hook a test, a validation and a resumed training need every tensor that the model saves, finite and in
+    its shape. A training that starts from ``load_from`` needs one tensor, and logs how many fit. A prefix such as ``module.``
+    is stripped.
     """
 
     # before hooks that read the checkpoint, such as EMAHook
     priority = 'VERY_HIGH'
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Check the checkpoint, and put its state dict under the names that the model has.
+        """Check the checkpoint and rename its tensors to the model's names.
 
         Raises:
-            ValueError: If it does not fit; the file and the tensors are named.
+            ValueError: If the checkpoint does not fit; names the file and the tensors.
         """
         what = str(runner._load_from or 'the checkpoint')
         model, state = unwrapped(runner.model), state_dict_of(checkpoint)
-        # a test never builds the loop of the training
+        # a test never builds the training loop
         training = isinstance(runner._train_loop, BaseLoop)
         if training and runner._resume and 'message_hub' not in checkpoint:
             raise ValueError(
@@ -65,7 +66,7 @@ class CheckpointFitHook(Hook):
 
     @staticmethod
     def _compare_classes(runner: Runner, checkpoint: dict, what: str) -> None:
-        """Refuse weights whose classes are those of the data in another order; other names are only told."""
+        """Refuse weights with the data's classes in another order; warn of other class names."""
         loop = next((loop for loop in (runner._test_loop, runner._val_loop) if isinstance(loop, BaseLoop)), None)
         data = getattr(getattr(getattr(loop, 'dataloader', None), 'dataset', None), 'metainfo', None) or {}
         learned = ((checkpoint.get('meta') or {}).get('dataset_meta') or {}).get('classes')
@@ -80,7 +81,7 @@ class CheckpointFitHook(Hook):
 
     @staticmethod
     def _adapt_hub(runner: Runner, checkpoint: dict) -> None:
-        """Let what mmengine restores name this run's config and work dir, not those of the folder before a move."""
+        """Replace the config and checkpoint paths in the message hub by this run's: its folder may have been moved."""
         info = checkpoint['message_hub'].get('runtime_info', {})
         info['cfg'] = runner.cfg.pretty_text
         for key in [key for key in info if key.startswith(('last_ckpt', 'best_ckpt'))]:

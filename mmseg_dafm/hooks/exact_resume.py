@@ -1,4 +1,4 @@
-"""Runs that go on after an interruption exactly as if there had been none."""
+"""ExactResumeHook: a resumed run equals an uninterrupted one."""
 
 from collections.abc import Iterator
 from itertools import count, islice
@@ -12,42 +12,41 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from mmseg_dafm.core.random_state import seed_all
 
-# Streams of a run's seed, so that no two uses of randomness share one.
+# Random streams of a run's seed: one for samples, one for iterations.
 SAMPLES, ITERATIONS = 1, 2
 
 
 @HOOKS.register_module()
 class ExactResumeHook(Hook):
-    """Draw all randomness from the seed and a number, so that a resumed run equals an uninterrupted one to the bit.
+    """Seed each iteration and each sample, so that a resumed run equals an uninterrupted one bit for bit.
 
-    - Dropout, noise and whatever else the model draws in iteration i follow from (seed, rank, i): the generators of torch,
-      CUDA, NumPy and Python are seeded before each iteration. A checkpoint's iteration therefore *is* its random state, on
-      every rank, and the checkpoint need not hold any. A validation in between changes nothing.
+    - Before iteration i, the generators of torch, CUDA, NumPy and Python are seeded with (seed, rank, i). All dropout and noise
+      of the iteration follows from it. So checkpoints need no random state, and a validation in between changes nothing.
     - The augmentation of the n-th sample of the run follows from (seed, n), whichever worker loads it.
-    - The data go on at the right sample, and the images before it are not loaded again.
+    - A resumed run continues at the right sample and does not load the earlier images.
 
-    Equality to the bit holds where the device's kernels are deterministic, as on a CPU. Other numbers of workers give the
-    same run; other numbers of ranks do not. For loops that count iterations (``IterBasedTrainLoop``); in loops that count
-    epochs only the first point holds.
+    Runs are equal bit for bit if the device's kernels are deterministic, as on a CPU. The number of workers does not matter;
+    the number of ranks does. All three points hold in loops that count iterations (``IterBasedTrainLoop``), only the first in
+    loops that count epochs.
     """
 
     priority = 'VERY_HIGH'
 
     def before_train(self, runner: Runner) -> None:
-        """Replace the loop's batches by seeded ones from the loop's iteration on."""
+        """Replace the loop's batches by seeded batches that start at the loop's iteration."""
         loop = runner.train_loop
         if can_be_seeded(loop):
-            # mmengine's maintained loop asks its iterator to skip; the classic one takes what is to be skipped from it.
+            # A resumed loop calls skip_iter where it exists; mmengine 0.10 calls next() once per finished iteration.
             skipped = 0 if hasattr(loop.dataloader_iterator, 'skip_iter') else loop.iter
             loop.dataloader_iterator = SeededBatches(loop.dataloader, runner.seed, loop.iter, skipped)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Seed the random numbers of this iteration."""
+        """Seed the generators for this iteration."""
         seed_all(runner.seed, ITERATIONS, runner.rank, runner.iter)
 
 
 def can_be_seeded(loop: Any) -> bool:
-    """Whether a training loop counts iterations and its data set is read by index, in batches."""
+    """Whether a loop counts iterations and reads its data set by index and in batches."""
     loader = getattr(loop, 'dataloader', None)
     if not hasattr(loop, 'dataloader_iterator') or not isinstance(loader, DataLoader):
         return False
@@ -55,7 +54,7 @@ def can_be_seeded(loop: Any) -> bool:
 
 
 class SeededDataset(Dataset):
-    """A data set whose random augmentation of a sample follows from (seed, number); indices are (number, index)."""
+    """Data set with keys (number, index): loads sample ``index`` with augmentation seeded by (seed, number)."""
 
     def __init__(self, dataset: Dataset, seed: int) -> None:
         self.dataset, self.seed = dataset, seed
@@ -67,11 +66,11 @@ class SeededDataset(Dataset):
 
 
 class NumberedBatches:
-    """The batches of a loader without end, as lists of (number, index); numbers count the samples of all ranks.
+    """A loader's batches as lists of (number, index), epoch after epoch; numbers count the samples of all ranks.
 
     Args:
-        loader: The loader; its own iteration is not used.
-        start: Batches that are left out at the beginning.
+        loader: The loader, whose batch sampler is used.
+        start: Number of batches to skip at the beginning.
     """
 
     def __init__(self, loader: DataLoader, start: int) -> None:
@@ -84,7 +83,7 @@ class NumberedBatches:
         rank, ranks = get_dist_info()
         sampler = getattr(self.loader.batch_sampler, 'sampler', self.loader.sampler)
         if hasattr(sampler, '_indices_of_rank'):
-            # InfiniteSampler is one running generator, which the classic loop's workers have begun to read.
+            # Start InfiniteSampler's generator anew: the classic loop's workers have already read from it.
             sampler.indices = sampler._indices_of_rank()
         number = 0
         for epoch in count():
@@ -99,13 +98,13 @@ class NumberedBatches:
 
 
 class SeededBatches:
-    """What ``IterBasedTrainLoop`` iterates: a loader's batches from an iteration on, without end.
+    """Endless iterator for ``IterBasedTrainLoop``: a loader's batches from an iteration on.
 
     Args:
         loader: The loop's loader; its data set, sampler and workers are used.
         seed: Seed of the augmentations.
-        start: Iterations that were done before.
-        skipped: How many of the first calls of ``next`` only skip: a loop that is resumed discards what they return.
+        start: Number of iterations done before.
+        skipped: Number of first ``next`` calls that return None: a resumed loop discards their results.
     """
 
     def __init__(self, loader: DataLoader, seed: int, start: int, skipped: int = 0) -> None:
@@ -128,7 +127,7 @@ class SeededBatches:
 
 
 def seeded_loader(loader: DataLoader, seed: int, start: int) -> DataLoader:
-    """A loader with the same data set, order and workers, whose samples are seeded and which begins at batch ``start``."""
+    """Copy a loader (data set, order, workers) with seeded samples, starting at batch ``start``."""
     same = ('num_workers', 'collate_fn', 'pin_memory', 'timeout', 'worker_init_fn', 'multiprocessing_context', 'generator')
     options = {name: getattr(loader, name) for name in same}
     if loader.num_workers:

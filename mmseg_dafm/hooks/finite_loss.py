@@ -1,4 +1,4 @@
-"""Stop a training whose numbers are not finite, before its weights are saved or scored."""
+"""FiniteLossHook: stop a training whose losses or weights are not finite."""
 
 import math
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ from mmseg_dafm.core.runner import unwrapped
 class FiniteLossHook(Hook):
     """Stop at the first loss that is nan or infinite, name its images, and never save weights that are not finite.
 
-    Looks at every output of the model with 'loss' in its name, after each iteration. mmengine's RuntimeInfoHook has by then
-    turned them into numbers, so nothing more is fetched from the device. Each rank looks at its own losses and names its
-    own images; the launcher ends the other ranks. Another rank's nan reaches the weights of all of them in the same step,
-    so weights are looked at before each saving: parameters and running statistics, one pass on the CPU.
+    After each iteration, it checks all model outputs with 'loss' in their name. mmengine's RuntimeInfoHook has already copied
+    them to the CPU, so the check needs no further synchronisation. Each rank checks its own losses and names its own images;
+    the launcher ends the other ranks. A nan on one rank reaches the weights of all ranks in the same step. Before each
+    checkpoint, the hook therefore checks parameters and running statistics, in one pass on the CPU.
 
-    Gradients that overflow under a GradScaler leave the loss finite and the step out, and stop nothing.
+    Gradients that overflow under a GradScaler do not stop the training: the loss is finite, and the step is skipped.
     """
 
     # After RuntimeInfoHook, before hooks that average or save.
@@ -34,7 +34,7 @@ class FiniteLossHook(Hook):
         """Check the losses of this iteration.
 
         Raises:
-            ValueError: A loss is not finite; names the iteration, the loss and the images of the batch.
+            ValueError: If a loss is not finite; names the iteration, the loss and the images of the batch.
         """
         for name, value in (outputs or {}).items():
             if 'loss' not in name:
@@ -52,7 +52,7 @@ class FiniteLossHook(Hook):
         """Check the weights that are about to be saved.
 
         Raises:
-            ValueError: Some are not finite; names the first.
+            ValueError: If a weight is not finite; names the first.
         """
         state = checkpoint['state_dict']
         bad = [name for name, value in learned(unwrapped(runner.model), state).items() if not is_finite(value)]
@@ -65,6 +65,6 @@ class FiniteLossHook(Hook):
 
 
 def image_files(batch: Any) -> list[str]:
-    """Image files of a batch of mmseg samples; empty if it does not name them."""
+    """Image files of a batch of mmseg samples; empty if the batch holds no paths."""
     samples = batch.get('data_samples', []) if isinstance(batch, Mapping) else []
     return [str(path) for path in (getattr(sample, 'img_path', None) for sample in samples) if path]

@@ -1,4 +1,4 @@
-"""Estimate a model's Fisher information from its training loader, for the hook and for the tool."""
+"""Fisher estimation of an mmengine model from its training loader."""
 
 import hashlib
 import json
@@ -24,12 +24,12 @@ from mmseg_dafm.fishertune.squared_gradients import SOURCES, LayerGradients, Not
 from mmseg_dafm.fishertune.variational import prior_widths
 from mmseg_dafm.hooks.fisher_samples import SampleLosses, sample_source
 
-# the part that is all images
+# part 0 of 1: all images
 WHOLE = (0, 1)
-# options of modules and data sets that say where things lie or how they run, not what is computed
+# options that change no result: locations and ways of running
 NOT_COMPARED = frozenset(('init_cfg', 'norm_cfg', 'pretrained', 'training', 'backend_args', 'file_client_args', 'lazy_init'))
 SMALL = 64
-# how far bfloat16 passes of a batch and of single images are apart by rounding: 0.4 % were measured
+# relative difference of bfloat16 passes on a batch and on single images: rounding gave 0.4 %
 AMP_TOLERANCE = 0.03
 
 
@@ -43,7 +43,7 @@ def _hash(value: Any) -> str:
 
 
 def _options(name: str, module: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Types and plain attributes of a part of a model and of the losses in it."""
+    """Yield type and plain attributes of a module and of its losses."""
     for path, part in module.named_modules(prefix=name):
         if part is module or 'loss' in type(part).__name__.lower():
             yield f'{path}.type', type(part).__name__
@@ -54,7 +54,7 @@ def _options(name: str, module: nn.Module) -> Iterator[tuple[str, Any]]:
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Plain values of nested dicts and lists under dotted keys; paths by their last parts, as another machine has others."""
+    """Flatten nested dicts and lists to dotted keys; keep only the end of a path, which is the same on every machine."""
     key = name.rpartition('.')[2]
     if key in NOT_COMPARED:
         return
@@ -80,12 +80,12 @@ class Estimation(EstimationOptions):
 
     Attributes:
         label_source: ``'gt'``, ``'sample'`` or ``'argmax'``.
-        amp: Passes in bfloat16. (In float16 small gradients would be 0: the estimation has no loss scaling.)
+        amp: Passes in bfloat16. (Not float16: without loss scaling, small gradients would be 0.)
         shift: Options of :class:`mmseg_dafm.fishertune.feature_shift.FeatureShift`: ``positions``, ``probability``, ``factor``,
-            ``noise``, and ``prefix_tokens``, the number of leading tokens that are no patches, where
-            :func:`mmseg_dafm.fishertune.feature_shift.prefix_tokens` does not know the backbone.
-        dataloader: Config of another loader than the training's.
-        part: (i, n): the i-th of n disjoint parts of the images, to see how far two estimations agree.
+            ``noise`` and ``prefix_tokens`` (number of leading tokens that are not patches; needed if
+            :func:`mmseg_dafm.fishertune.feature_shift.prefix_tokens` does not know the backbone).
+        dataloader: Config of a separate loader; None: the training loader.
+        part: (i, n): the i-th of n disjoint parts of the images, to compare estimates from disjoint images.
 
     The other options are those of :class:`~mmseg_dafm.fishertune.estimate.EstimationOptions`.
     """
@@ -98,10 +98,10 @@ class Estimation(EstimationOptions):
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> 'Estimation':
-        """From the options of a config.
+        """Build from the options of a config.
 
         Raises:
-            ValueError: If there is no such option, or one is out of range.
+            ValueError: If an option is unknown or out of range.
         """
         options = dict(options)
         if 'blocks' in options:
@@ -134,20 +134,20 @@ class Estimation(EstimationOptions):
 
     @property
     def has_shift(self) -> bool:
-        """Whether F(x') is estimated, and x' is not x."""
+        """Whether F(x') is estimated on an x' that differs from x."""
         shift = self.shift
         somewhere = shift.get('probability', 0.5) > 0 or EMBEDDING in (shift.get('positions') or [EMBEDDING])
         return self.estimator != 'batch_gradient' and shift.get('factor', 1.0) != 0 and somewhere
 
     def check(self, model: nn.Module, selected) -> None:
-        """Refuse what :meth:`run` would refuse, without a pass over the data.
+        """Check that :meth:`run` is possible, without a pass over the data.
 
         Args:
             model: The unwrapped model.
-            selected: As for :meth:`run`.
+            selected: See :meth:`run`.
 
         Raises:
-            ValueError: For perturbation positions, label source, tensors or path that cannot be.
+            ValueError: If the model does not support the positions of the shift, the label source, the tensors or the path.
         """
         self.losses(model)
         self.feature_shift(selected)
@@ -159,23 +159,23 @@ class Estimation(EstimationOptions):
                 raise ValueError(f"estimation.path='batched' does not apply: {error}; use 'auto' or 'loop'.") from None
 
     def losses(self, model: nn.Module) -> SampleLosses:
-        """The loss of each image."""
+        """Build the per-image loss function."""
         return SampleLosses(model, self.label_source, torch.bfloat16 if self.amp else None)
 
     def feature_shift(self, selected) -> FeatureShift:
-        """The perturbation of the backbone."""
+        """Build the feature shift of the backbone."""
         shift = {'prefix_tokens': prefix_tokens(selected.backbone), **self.shift}
         widths = block_widths(selected.candidates, selected.tensors)
         return FeatureShift(selected.backbone, block_paths(selected.candidates), widths=widths, **shift)
 
     def run(self, model: nn.Module, selected, source: dict | DataLoader, say: Callable[[str], None] | None) -> DomainFisher:
-        """Estimate.
+        """Estimate the Fisher information.
 
         Args:
             model: The unwrapped model.
-            selected: Holds ``backbone``, ``candidates`` and ``tensors``, as the optimizer wrapper does.
-            source: Config of the training loader, or the loader.
-            say: Takes lines of progress; None says nothing.
+            selected: The optimizer wrapper, or any object with ``backbone``, ``candidates`` and ``tensors``.
+            source: The training loader or its config.
+            say: Called with each line of progress; None: silent.
         """
         losses = self.losses(model)
         watch = lambda items, total, title: items if say is None else track(items, total, title, say)  # noqa: E731
@@ -188,7 +188,7 @@ class Estimation(EstimationOptions):
                 model, selected, losses, samples, watch
             )
         found.meta.update(label_source=self.label_source, backbone_parameters=parameter_count(selected.backbone))
-        # the file alone then tells which rows are queries, and of which block
+        # so that the file alone tells the kind and block of each row
         found.meta['candidates'] = [list(astuple(candidate)) for candidate in selected.candidates]
         if tuple(self.part) != WHOLE:
             found.meta['part'] = list(self.part)
@@ -196,14 +196,14 @@ class Estimation(EstimationOptions):
         return found
 
     def conditions(self, model: nn.Module, selected, source: dict | DataLoader) -> dict[str, Any]:
-        """What the scores depend on beside the candidates' weights and the options here, as plain values.
+        """Record the conditions of an estimate as plain values: other backbone weights, head, losses, data set.
 
-        The values of the head are left out, because they differ after each warm-up; its names, shapes and options are in.
+        The head's weights are left out, because they differ after each warm-up. Its names, shapes and options are recorded.
 
         Args:
-            model: As for :meth:`run`.
-            selected: As for :meth:`run`.
-            source: As for :meth:`run`.
+            model: See :meth:`run`.
+            selected: See :meth:`run`.
+            source: See :meth:`run`.
         """
         inside = {id(parameter) for parameter in selected.backbone.parameters()}
         rest = {name: p for name, p in selected.backbone.named_parameters() if name not in selected.tensors}
@@ -212,7 +212,7 @@ class Estimation(EstimationOptions):
             shapes = {key: tuple(p.shape) for key, p in child.named_parameters() if id(p) not in inside}
             if shapes:
                 found[f'{name}: names and shapes of its weights'] = _hash(shapes)
-            # the backbone's own options are in its weights
+            # the backbone's weights stand for its options
             if child is not selected.backbone:
                 found.update(_options(name, child))
         source = self.dataloader or source
@@ -223,7 +223,7 @@ class Estimation(EstimationOptions):
         return json.loads(json.dumps(found))
 
     def _batches(self, model: nn.Module, selected, losses: SampleLosses, samples: Source, watch: Watch) -> DomainFisher:
-        """Squared batch gradients in the place of F(x), and of F(x'), as there is no shift."""
+        """Squared batch gradients as F(x) and, without a shift, also as F(x')."""
         scores = batch_squares(model, selected.tensors, losses, samples, self.images, self.batch_size, self.seed, watch)
         meta = dict(estimator='batch_gradient', path='loop', images=self.images, batch_size=self.batch_size, seed=self.seed)
         shifted = {name: part.clone() for name, part in scores.items()}
@@ -234,7 +234,7 @@ class Estimation(EstimationOptions):
         return found
 
     def _domains(self, model: nn.Module, selected, losses: SampleLosses, samples: Source, watch: Watch) -> DomainFisher:
-        """F(x) and F(x')."""
+        """Estimate F(x) and F(x')."""
         estimator = DomainFisherEstimator(
             model,
             selected.tensors,

@@ -1,4 +1,4 @@
-"""The sensitivity picture: which blocks, and which of Q, K, V and FFN, a criterion selects (FisherTune, figure 6)."""
+"""Report of a selection: JSON record and sensitivity picture per block and Q, K, V, FFN (FisherTune, figure 6)."""
 
 import json
 import logging
@@ -21,17 +21,17 @@ KINDS = ('q', 'k', 'v', 'ffn')
 def draw_sensitivity(
     panels: Mapping[str, Sequence[Part]], path: str | os.PathLike, overlap: Mapping[str, float] | None = None
 ) -> None:
-    """Draw one row per criterion: on the left the mean score, on the right the share of weights that it selects.
+    """Draw one row per criterion: mean scores on the left, shares of selected weights on the right.
 
-    Colour and the size of a circle both grow with the value; scores are relative to the largest of their row, because
-    criteria have different units.
+    Circle colour and size grow with the value. Scores are divided by the largest of their row, because criteria have
+    different units.
 
     Args:
         panels: Criterion -> its parts, see :func:`mmseg_dafm.fishertune.summary.summarise`.
         path: Picture file.
         overlap: Criterion -> Jaccard index with the first criterion, for the title.
     """
-    # not at the top: a hook imports this module, and `import mmseg_dafm` must not load matplotlib
+    # imported here, because `import mmseg_dafm` must not load matplotlib
     from matplotlib.figure import Figure
 
     blocks = max(part.block for parts in panels.values() for part in parts) + 1
@@ -81,11 +81,11 @@ def write_selection(
 
     Args:
         folder: The work dir.
-        selected: Holds ``candidates``, ``tensors`` and ``backbone_parameters``, as the optimizer wrapper does.
-        best: The ranking.
-        scores: By tensor name.
-        fisher: What the scores come from; None for criteria without data.
-        settings: ``criterion``, ``coef`` and what else is to be recorded.
+        selected: The optimizer wrapper, or any object with ``candidates``, ``tensors`` and ``backbone_parameters``.
+        best: The ranking: flat ids, best first.
+        scores: Tensor name -> scores.
+        fisher: Fisher information behind the scores; None for criteria without data.
+        settings: ``criterion``, ``coef`` and further settings to record.
     """
     criterion = settings['criterion']
     parts = summarise(best, selected.tensors, selected.candidates, scores)
@@ -106,4 +106,4 @@ def write_selection(
         with replacing(osp.join(folder, PICTURE)) as path:
             draw_sensitivity(panels, path, overlap)
     except (RuntimeError, OSError) as error:
-        print_log(f'FisherTuneHook: no picture: {error}', 'current', logging.WARNING)
+        print_log(f'FisherTuneHook: {PICTURE} was not drawn: {error}', 'current', logging.WARNING)

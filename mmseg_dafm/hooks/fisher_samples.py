@@ -1,4 +1,4 @@
-"""Samples and losses of single images for the estimation of Fisher information."""
+"""Samples and per-image losses for Fisher estimation."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,11 +22,11 @@ from mmseg_dafm.models.segmentors.wiring import head_losses_per_image
 
 
 class SeededSamples(Dataset):
-    """Samples whose random augmentation follows from their number.
+    """Samples in a seeded order; a sample's number seeds its augmentation.
 
     Args:
         dataset: A training set.
-        seed: Of the order and of the augmentations.
+        seed: Seeds the order and the augmentations.
         part: (i, n): the i-th of n disjoint parts of the set.
 
     Raises:
@@ -43,7 +43,7 @@ class SeededSamples(Dataset):
 
     def __getitem__(self, number: int) -> Any:
         seed_all(self.seed, number)
-        # beyond one epoch the images come again, with other augmentations
+        # after one epoch images repeat, with other augmentations
         return self.dataset[self.order[number % len(self.order)]]
 
 
@@ -53,10 +53,10 @@ def sample_source(
     """Make the source of samples that :class:`mmseg_dafm.fishertune.estimate.DomainFisherEstimator` reads.
 
     Args:
-        source: A dataloader config, or a loader that was built already, whose dataset and workers are then used.
-        seed: Of the order and of the augmentations.
+        source: A dataloader config, or a loader, whose dataset and workers are used.
+        seed: Seeds the order and the augmentations.
         part: (i, n): the i-th of n disjoint parts of the set.
-        wanted: Options and their numbers of images; more than there are is a warning.
+        wanted: Option -> number of images; a number above the size of the set gives a warning.
     """
     if isinstance(source, DataLoader):
         dataset, workers = source.dataset, dict(num_workers=source.num_workers, worker_init_fn=source.worker_init_fn)
@@ -67,8 +67,8 @@ def sample_source(
     for name, count in (wanted or {}).items():
         if count > len(samples.order):
             print_log(
-                f'estimation.{name}={count}, but there are {len(samples.order)} training images: images come again, with other '
-                'augmentations only. The estimate holds less than its number of images says.', 'current', logging.WARNING,
+                f'estimation.{name}={count}, but there are {len(samples.order)} training images. Images repeat with other '
+                'augmentations, so the estimate rests on fewer independent images.', 'current', logging.WARNING,
             )  # fmt: skip
 
     def read(groups: Sequence[Group]) -> Iterable[Sequence[Any]]:
@@ -79,7 +79,7 @@ def sample_source(
 
 @contextmanager
 def _of_this_process(model: nn.Module) -> Iterator[None]:
-    """Losses that average over processes leave it inside: an image's loss has nothing to do with other processes'."""
+    """Inside, losses are not averaged over processes."""
     joined = [module for module in model.modules() if getattr(module, 'average_over_ranks', False)]
     for module in joined:
         module.average_over_ranks = False
@@ -91,22 +91,22 @@ def _of_this_process(model: nn.Module) -> Iterator[None]:
 
 
 class SampleLosses:
-    """The training loss of each image of a batch, as if it were alone.
+    """Per-image training losses of a batch, each as in a batch of one.
 
-    Given labels stay: :meth:`label` replaces them.
+    A call uses the samples' own labels; :meth:`label` replaces them.
 
-    Segmentors run their backbone on the whole batch and their heads on one image at a time: losses that join the images of a
-    batch (mask classification divides by the batch's number of masks) stay those of single images, and the backbone's share,
-    nearly all of the time, is batched.
+    Segmentors run the backbone on the whole batch and the heads on one image at a time. Some losses mix the images of a batch
+    (mask classification divides by the batch's number of masks), so heads need single images. The backbone takes most of the
+    time and stays batched.
 
     Args:
         model: An mmengine model (unwrapped).
         label_source: ``'gt'``: annotations (empirical Fisher); ``'sample'``: labels drawn from the model's own prediction (true
             Fisher); ``'argmax'``: its prediction. Ignored pixels stay ignored.
-        amp: Type of mixed precision, None for float32. Squares are always taken in float32.
+        amp: Dtype of mixed precision; None: float32. Gradients are always squared in float32.
 
     Raises:
-        ValueError: Unknown label source, or one that the model cannot give.
+        ValueError: If the label source is unknown, or needs predictions that the model does not give.
     """
 
     def __init__(self, model: nn.Module, label_source: str = 'gt', amp: torch.dtype | None = None) -> None:
@@ -119,22 +119,22 @@ class SampleLosses:
     def __call__(self, samples: Sequence[Any], seeds: Sequence[int]) -> Tensor:
         """Losses (B,)."""
         with self._passes(seeds[0]):
-            # points that a loss draws are the same for x and x'
+            # a loss that samples points uses the same points for x and x'
             found = self._per_image(self._preprocess(samples), len(samples), lambda i: torch.manual_seed(seeds[i]))
         return torch.stack([self.model.parse_losses(losses)[0] for losses in found])
 
     @torch.no_grad()
     def label(self, samples: Sequence[Any], seeds: Sequence[int]) -> Sequence[Any]:
-        """The samples with the labels of ``label_source``, drawn from the model as it is now.
+        """Replace the samples' labels by those of ``label_source``, from the model's current predictions.
 
-        To be called once per sample, on clean features and unperturbed weights: x and x' then share their labels.
+        Call it once per sample, on clean features and unperturbed weights, so that x and x' share their labels.
 
         Args:
-            samples: Of the training set; not changed.
+            samples: Training samples; they are not changed.
             seeds: One per sample.
 
         Raises:
-            ValueError: If the head's output is no distribution over classes.
+            ValueError: If the head's output is not a distribution over classes.
         """
         if self.label_source == 'gt':
             return samples
@@ -158,26 +158,26 @@ class SampleLosses:
         return found
 
     def _preprocess(self, samples: Sequence[Any]) -> Any:
-        # mmengine's own examples give tuples of tensors, mmseg and its kin dicts
+        # samples are dicts in mmseg, tuples of tensors in plain mmengine models
         collate = pseudo_collate if isinstance(samples[0], dict) else default_collate
         return self.model.data_preprocessor(collate(list(samples)), True)
 
     @contextmanager
     def _passes(self, seed: int) -> Iterator[None]:
-        """The precision of passes, and a random state for backbones that draw in test mode: the same for x and x'."""
+        """Set the precision, and seed backbones that are random in test mode: the same draws for x and x'."""
         torch.manual_seed(seed)
         device = next(self.model.parameters()).device
         with _of_this_process(self.model), torch.autocast(device.type, dtype=self.amp, enabled=self.amp is not None):
             yield
 
     def _per_image(self, data: Any, count: int, before: Callable[[int], None]) -> list[dict]:
-        """Dictionaries of losses."""
+        """One dictionary of losses per image."""
         model = self.model
         if isinstance(data, dict) and hasattr(model, 'loss_per_image'):
             return model.loss_per_image(data['inputs'], data['data_samples'], before)
         if isinstance(data, dict) and isinstance(model, EncoderDecoder) and type(model).loss is EncoderDecoder.loss:
             return head_losses_per_image(model, model.extract_feat(data['inputs']), data['data_samples'], before)
-        # a model with a way of its own of joining its parts runs on one image at a time
+        # a model with its own loss method runs on one image at a time
         found = []
         for i in range(count):
             before(i)

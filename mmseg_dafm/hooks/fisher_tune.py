@@ -1,4 +1,4 @@
-"""FisherTuneHook: warm up the head, score the backbone's weights, and train the best of them."""
+"""FisherTuneHook: warm up the head, score the backbone's weights, train the best-scored ones."""
 
 import logging
 import math
@@ -34,16 +34,16 @@ class FisherTuneHook(Hook):
 
     1. Until iteration ``warmup_iters`` (T1) the head is trained and the backbone is frozen.
     2. Then the Fisher information of the backbone's candidates is estimated on ``images`` (T2) training images and on their
-       simulated shift, on a loader of its own; random number generators are restored, so the training batches are those of
-       a run without the estimation.
-    3. From then on (T3) the head and the best-scored weights are trained, ``delta_min`` of the backbone's parameters at first
-       and ``delta_max`` in the end. All other weights keep their bits.
+       simulated shift, with a separate loader. Random number generators are restored: the training batches are those of a
+       run without the estimation.
+    3. From then on (T3) the head and the best-scored weights are trained. Their share of the backbone's parameters grows from
+       ``delta_min`` to ``delta_max``. All other backbone weights stay bit-identical.
 
     Needs ``optim_wrapper.type`` FisherTuneOptimWrapper or FisherTuneAmpOptimWrapper, which owns the selected weights. The
-    selection travels in the optimizer's state: a resumed run never estimates again.
+    selection is saved in the optimizer's state: a resumed run does not estimate again.
 
-    Written to the work dir: ``dr_fim.safetensors`` (F(x), F(x') and how they were estimated), ``fisher_selection.json`` and
-    ``fisher_sensitivity.png`` (block x kind).
+    Files in the work dir: ``dr_fim.safetensors`` (F(x), F(x') and the settings of the estimation), ``fisher_selection.json``
+    and ``fisher_sensitivity.png`` (block x kind).
 
     Args:
         warmup_iters: T1.
@@ -51,24 +51,24 @@ class FisherTuneHook(Hook):
             ``'random_k'``, ``'random_v'``, ``'random_ffn'``, ``'magnitude'``, ``'small_magnitude'``.
         coef: Weight of the domain term: ``'abs'``, ``'raw'`` or a number.
         delta_min: Share of the backbone's parameters at the start of step 3; 0.01 is 1 %.
-        delta_max: Share at its end.
-        schedule: ``'ratio'`` or ``'constant'``; ``'threshold'`` is equation 16 as printed, where the two deltas are thresholds on
-            scores in [0, 1] and not shares: 0.01 and 0.05 then train 95 % of the candidates at once.
+        delta_max: Share at the end of step 3.
+        schedule: ``'ratio'`` or ``'constant'``; ``'threshold'`` is equation 16 as printed: the two deltas are thresholds on
+            scores in [0, 1], not shares. With 0.01 and 0.05 it trains 95 % of the candidates at once.
         growth: k of the ratio schedule.
         interval: Iterations between two growths.
-        scores: File of an earlier estimation; nothing is estimated then. The weights must be those that it scored.
-        seed: Of images, shifts and random selections; None takes the run's own, so that another training seed selects anew.
+        scores: File of an earlier estimation, which replaces step 2. Its scores must belong to this run's weights.
+        seed: Seeds images, shifts and random selections; None: the run's seed, so each training seed makes its own selection.
         estimation: Options of :class:`mmseg_dafm.hooks.fisher_estimation.Estimation`: ``images``, ``batch_size``,
             ``estimator``, ``label_source``, ``shift``, ...
 
     Raises:
-        ValueError: For options that cannot be, or that a resumed selection was not made with, before training time is spent.
+        ValueError: If an option is invalid or differs from the resumed selection's.
 
-    Source: FisherTune, algorithm 1. Deviation: the set of a step never loses a weight; equation 16 is replaced by a rising
+    Source: FisherTune, algorithm 1. Deviation: the set never shrinks; equation 16 is replaced by a rising
     share (:func:`mmseg_dafm.fishertune.schedule.keep_ratio`).
     """
 
-    # before hooks that keep a copy of the weights or log the state of the optimizer
+    # before hooks that copy the weights or log the optimizer's state
     priority = 'VERY_HIGH'
 
     def __init__(
@@ -115,11 +115,11 @@ class FisherTuneHook(Hook):
         return find_criterion(self.criterion).needs_data
 
     def trained_count(self, progress: float, base: int, candidates: int) -> int:
-        """Number of weights that train at t/T."""
+        """Number of weights that train at progress t/T."""
         return schedule.trained_count(progress=progress, base=base, candidates=candidates, **self.growth)
 
     def before_train(self, runner) -> None:
-        """Check the run, and freeze what is not trained."""
+        """Check the run and freeze the weights that are not trained."""
         wrapper = runner.optim_wrapper
         if not isinstance(wrapper, SelectedWeights):
             raise ValueError(
@@ -127,7 +127,9 @@ class FisherTuneHook(Hook):
                 f'got {type(wrapper).__name__}.'
             )
         if getattr(wrapper.backbone, 'frozen', False) is True:
-            raise ValueError('FisherTuneHook: the backbone has frozen=True and would never learn: remove it, the hook freezes.')
+            raise ValueError(
+                'FisherTuneHook: the backbone has frozen=True and would never learn. Remove frozen: the hook freezes it.'
+            )
         if getattr(wrapper.backbone, 'adapter', None) is not None:
             raise ValueError(
                 'FisherTuneHook: the backbone has an adapter, which would stay frozen: remove backbone.adapter, or train the '
@@ -144,7 +146,7 @@ class FisherTuneHook(Hook):
                 f'FisherTuneHook: warmup_iters={self.warmup_iters} and interval={self.interval} must be multiples of '
                 f'optim_wrapper.accumulative_counts={counts}: the set of weights cannot change within an accumulated step.'
             )
-        # with diff_rank_seed every process has another seed, but images and noise must be those of one
+        # with diff_rank_seed each process has its own seed, but all must use the same images and noise
         seed = torch.tensor(runner.seed if self.seed is None else self.seed)
         device = next(iter(wrapper.tensors.values())).device
         self.estimation = replace(self.estimation, seed=int(from_first_rank(seed, device)))
@@ -160,7 +162,7 @@ class FisherTuneHook(Hook):
                 self.best = self.ranked(runner, lambda wrapper: self.given_scores(runner, wrapper))
         else:
             self.check_settings(wrapper)
-            print_log(f'FisherTuneHook: goes on with {wrapper.count:,} selected weights, nothing is estimated', 'current')
+            print_log(f'FisherTuneHook: resumed with {wrapper.count:,} trained weights; no new estimation', 'current')
         if wrapper.freeze_unused():
             forget_compiled()
             rewrap(runner)
@@ -177,7 +179,7 @@ class FisherTuneHook(Hook):
                 rewrap(runner)
         elif step % self.interval and wrapper.count:
             return
-        # the last interval trains the whole set
+        # the set is complete at the start of the last interval
         last = (runner.max_iters - self.warmup_iters - 1) // self.interval * self.interval
         progress = min(step / last, 1.0) if last else 1.0
         count = self.trained_count(progress, wrapper.backbone_parameters, candidate_count(wrapper))
@@ -189,17 +191,17 @@ class FisherTuneHook(Hook):
         runner.message_hub.update_scalar('train/trained_weights', float(count))
 
     def settings(self) -> dict:
-        """What decides which weights train when; the seed only if it was given."""
+        """Options that decide which weights train when; ``seed`` as given, None if it is the run's."""
         growth = dict(schedule=self.growth['mode'], growth=self.growth['rate'])
         growth.update({key: self.growth[key] for key in ('delta_min', 'delta_max')})
         own = {key: getattr(self, key) for key in ('criterion', 'coef', 'warmup_iters', 'interval', 'seed')}
         return {**own, **growth}
 
     def check_settings(self, wrapper: SelectedWeights) -> None:
-        """Refuse to resume a selection that was made with other options than the config's.
+        """Refuse to resume a selection that was made with other options.
 
         Raises:
-            ValueError: Naming the option.
+            ValueError: If an option differs from the resumed selection's.
         """
         for key, value in self.settings().items():
             old = (wrapper.settings or {}).get(key, value)
@@ -210,10 +212,10 @@ class FisherTuneHook(Hook):
                 )
 
     def check_selection(self, model: nn.Module, wrapper: SelectedWeights) -> None:
-        """Refuse what could not be selected or estimated after the warm-up.
+        """Check before the warm-up that selection and estimation are possible after it.
 
         Raises:
-            ValueError: For too few candidates, or an estimation that cannot be.
+            ValueError: If there are too few candidates, or the model does not support the estimation.
         """
         wanted, candidates = self.largest_count(wrapper), candidate_count(wrapper)
         allowed = candidate_count(wrapper, find_criterion(self.criterion).kind)
@@ -224,7 +226,7 @@ class FisherTuneHook(Hook):
             )
         if wanted > candidates / 2:
             print_log(
-                f'FisherTuneHook: {wanted:,} of {candidates:,} candidates will be trained: FisherTune pays for small shares',
+                f'FisherTuneHook: {wanted:,} of {candidates:,} candidates will be trained: FisherTune is meant for small shares',
                 'current', logging.WARNING,
             )  # fmt: skip
         if self.needs_data and self.scores is None:
@@ -244,14 +246,14 @@ class FisherTuneHook(Hook):
         return self.ranked(runner, lambda wrapper: fisher)
 
     def ranked(self, runner, source: Callable[[SelectedWeights], DomainFisher | None]) -> Tensor:
-        """Rank on the first process, write what was found, and tell the others.
+        """Rank on the first process, write the report, and send the ranking to the other processes.
 
         Args:
-            runner: Of the run.
-            source: Gives the Fisher information, None for criteria without.
+            runner: The runner.
+            source: Returns the Fisher information; None for criteria without data.
 
         Raises:
-            Exception: What the first process met; ValueError on the others, which must not wait for it.
+            Exception: The first process raises its own error, all others a ValueError, so that none of them hangs.
         """
         wrapper, error = runner.optim_wrapper, None
         best = torch.zeros(self.largest_count(wrapper), dtype=torch.int64)
@@ -266,17 +268,17 @@ class FisherTuneHook(Hook):
                 best = ranking(scores, wrapper.candidates, len(best), self.criterion)
                 settings = dict(self.settings(), seed=self.estimation.seed)
                 write_selection(runner.work_dir, wrapper, best, scores, fisher, settings)
-            except Exception as problem:  # whatever it is, the others must not wait
+            except Exception as problem:  # after any error the other processes must not hang
                 error = problem
         if any_rank(error is not None, device):
-            raise error or ValueError('FisherTuneHook: the first process could not rank the weights; it says why.')
+            raise error or ValueError('FisherTuneHook: rank 0 could not rank the weights. See its error.')
         return from_first_rank(best, device)
 
     def fisher(self, runner) -> DomainFisher:
         """Estimate the Fisher information, on all processes together."""
         wrapper = runner.optim_wrapper
         say = (lambda line: print_log(line, 'current')) if is_main_process() else None
-        print_log(f'FisherTuneHook: estimates on {self.estimation.images} images', 'current')
+        print_log(f'FisherTuneHook: estimating on {self.estimation.images} images', 'current')
         with preserved_rng():
             found = self.estimation.run(uncompiled(unwrapped(runner.model)), wrapper, training_images(runner), say)
         print_log(f'FisherTuneHook: estimated by {found.meta["estimator"]}, path {found.meta["path"]}', 'current')
@@ -285,11 +287,11 @@ class FisherTuneHook(Hook):
         return found
 
     def given_scores(self, runner, wrapper: SelectedWeights) -> DomainFisher:
-        """The scores of ``scores``, if they belong to the model; a warning says what else they were estimated with.
+        """Load the file ``scores``; warn if it was estimated under other conditions (head, loss, data set).
 
         Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If they belong to another model or to a part of the images that the config does not ask for.
+            FileNotFoundError: If the file does not exist.
+            ValueError: If its scores belong to another model or to another part of the images.
         """
         found = load_fisher(self.scores)
         check_belongs(found, wrapper.tensors, wrapper.candidates, self.scores)
@@ -302,7 +304,7 @@ class FisherTuneHook(Hook):
             )
         here = self.estimation.conditions(uncompiled(unwrapped(runner.model)), wrapper, training_images(runner))
         if 'conditions' not in found.meta:
-            text = 'do not tell the head, loss and data set that they were estimated with: they may be others than here'
+            text = "do not tell the head, loss and data set that they were estimated with: they may differ from this run's"
         else:
             apart = differences(found.meta['conditions'], here)
             if not apart:
@@ -313,7 +315,7 @@ class FisherTuneHook(Hook):
 
 
 def training_images(runner) -> dict | DataLoader:
-    """The training loader's config; the loader where there is none."""
+    """Config of the training loader; the loader itself if the run has no config for it."""
     source = runner.cfg.get('train_dataloader')
     return source if isinstance(source, dict) else runner.train_dataloader
 

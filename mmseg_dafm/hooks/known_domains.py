@@ -1,4 +1,4 @@
-"""Compare the domains that a metric names with those of the data, before time is spent."""
+"""KnownDomainsHook: check that the domains in a metric's options occur in the data."""
 
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
@@ -12,21 +12,21 @@ from mmseg_dafm.evaluation.domain_iou import DomainIoUMetric
 class KnownDomainsHook(Hook):
     """Refuse a ``DomainIoUMetric`` whose ``source`` or ``target`` names a domain that no image of its data set has.
 
-    A training is refused before its first iteration, a validation or test before its first batch. Every rank sees the same data
-    set, so all of them end.
+    The check runs before the first iteration of a training, or before the first batch of a validation or test. All ranks have
+    the same data set, so all of them raise.
     """
 
     def before_train(self, runner: Runner) -> None:
         """Check the validation of a training.
 
         Raises:
-            ValueError: As :meth:`DomainIoUMetric.require_domains`.
+            ValueError: See :meth:`DomainIoUMetric.require_domains`.
         """
         self._check(runner._val_loop, 'val')
 
     def before_val(self, runner: Runner) -> None:
         """Check a validation without a training."""
-        # a test or validation never builds the loop of the training
+        # a test or validation never builds the training loop
         if not isinstance(runner._train_loop, BaseLoop):
             self._check(runner._val_loop, 'val')
 

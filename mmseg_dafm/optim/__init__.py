@@ -1,4 +1,4 @@
-"""Optimizer wrappers and their constructors: importing this package registers them."""
+"""Optimizer wrappers and their constructors. Importing this package registers them."""
 
 from mmseg_dafm.optim.childtune import ChildTuneAmpOptimWrapper, ChildTuneOptimWrapper, ChildTuneOptimWrapperConstructor
 from mmseg_dafm.optim.daft_constructor import DAFTOptimWrapperConstructor

@@ -1,4 +1,4 @@
-"""ChildTuneOptimWrapper: a fresh random part of the backbone learns in each step (ChildTuning-F)."""
+"""ChildTuning-F: each step keeps a new random share of the backbone's gradients."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from mmseg_dafm.core.processes import from_first_rank
 from mmseg_dafm.core.runner import unwrapped
 from mmseg_dafm.optim.fisher_wrapper import split_state
 
-# key of the wrapper's own part of its state
+# key of the seed in the wrapper's state
 STATE = 'child_tune'
 
 
@@ -22,13 +22,13 @@ def mask_gradients(gradients: Sequence[Tensor], keep: float, seed: int, step: in
 
     .. math:: g \leftarrow g \odot M / p, \qquad M \sim \mathrm{Bernoulli}(p)
 
-    The mean over masks is g. The masks follow from seed, step and the order of the gradients alone, on devices of one kind.
+    The mean over masks is g. On one kind of device, the masks depend only on seed, step and the order of the gradients.
 
     Args:
-        gradients: Of any shapes, all on one device.
+        gradients: Gradients of any shapes, all on one device.
         keep: p in (0, 1].
-        seed: Of the run.
-        step: Of the run; another step has other masks.
+        seed: Seeds the masks.
+        step: Number of the step; each step has its own masks.
 
     Source: Child-Tuning (Xu et al., EMNLP 2021), eq. 2 and 5.
     """
@@ -42,21 +42,21 @@ def mask_gradients(gradients: Sequence[Tensor], keep: float, seed: int, step: in
 
 
 class RandomChild:
-    """Mixin for optimizer wrappers: :func:`mask_gradients` on a backbone's gradients right before each step.
+    """Mixin for optimizer wrappers: apply :func:`mask_gradients` to the backbone's gradients before each step.
 
-    That is after unscaling and clipping, as in the original. Weight decay and momentum stay dense, as there: elements whose
-    gradient is masked still move. Everything outside of the backbone trains as usual.
+    As in the original, gradients are masked after unscaling and clipping, and weight decay and momentum stay dense: weights
+    with a masked gradient still move. Everything outside the backbone trains as usual.
 
     Args:
         optimizer: The optimizer.
-        keep: p, the share of the backbone that learns in a step.
-        seed: Of the masks; None: the run's. It is kept in checkpoints: with the number of iterations it gives the masks, so a
-            resumed run has those of an uninterrupted one, and all processes have the same.
+        keep: p, the share of the backbone's gradients that is kept in a step.
+        seed: Seeds the masks; None: the run's seed. Checkpoints hold it, and the masks depend on it and the iteration only. So
+            a resumed run has the masks of an uninterrupted one, and all processes have the same masks.
         module: Path of the backbone in the model.
-        **kwargs: The base wrapper's.
+        **kwargs: Arguments of the base wrapper.
 
     Raises:
-        ValueError: For ``keep`` outside of (0, 1], or, at the first step, if no constructor has named the backbone.
+        ValueError: If ``keep`` is outside (0, 1]; at the first step, if no constructor has set the backbone.
 
     Source: Child-Tuning (Xu et al., EMNLP 2021), sec. 3.1.
     """
@@ -68,16 +68,16 @@ class RandomChild:
         self.keep, self.module = keep, module
         self.masked: list[nn.Parameter] | None = None
         first = optimizer.param_groups[0]['params'][0]
-        # processes may have seeds of their own
+        # processes may have different seeds; use that of rank 0
         own = torch.tensor(torch.initial_seed() % 2**31 if seed is None else seed)
         self.seed = int(from_first_rank(own, first.device))
         optimizer.register_step_pre_hook(self._mask)
 
     def mask_module(self, model: nn.Module) -> None:
-        """Name the parameters whose gradients are masked: those of ``module`` in the unwrapped model.
+        """Set the parameters whose gradients are masked: those of ``module`` in the unwrapped model.
 
         Raises:
-            ValueError: If the model has no such module, or nothing in it trains.
+            ValueError: If the model has no such module, or the module has no trainable parameter.
         """
         found = dict(model.named_modules()).get(self.module) if self.module else None
         if found is None:
@@ -115,7 +115,7 @@ class RandomChild:
 
 @OPTIM_WRAPPERS.register_module()
 class ChildTuneOptimWrapper(RandomChild, OptimWrapper):
-    """ChildTuning-F: train with a fresh random share of the backbone's gradients in each step.
+    """ChildTuning-F: each step keeps a new random share of the backbone's gradients.
 
     See :class:`RandomChild`.
     """
@@ -128,13 +128,13 @@ class ChildTuneAmpOptimWrapper(RandomChild, AmpOptimWrapper):
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class ChildTuneOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """mmengine's default constructor, which also tells a ChildTuneOptimWrapper which module is the backbone."""
+    """mmengine's default constructor; also sets the backbone of a ChildTuneOptimWrapper."""
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        """Build the wrapper for a model, wrapped by DDP or not.
+        """Build the wrapper for a model, with or without a DDP wrapper.
 
         Raises:
-            ValueError: If the wrapper is of another type, or the model has no such backbone.
+            ValueError: If the wrapper's type masks no gradients, or the model lacks the backbone.
         """
         wrapper = super().__call__(model)
         if not isinstance(wrapper, RandomChild):

@@ -19,12 +19,12 @@ OPTIONS = (*RATES, 'feature_modules', 'norm_decay_mult', 'bias_decay_mult')
 
 
 def is_feature(name: str, feature_modules: Sequence[str]) -> bool:
-    """Whether a parameter lies in one of the modules: ``backbone`` holds ``backbone.conv1.weight``, not ``backbone2.x``."""
+    """Whether a parameter is in one of the modules: ``backbone`` holds ``backbone.conv1.weight``, not ``backbone2.x``."""
     return any(name == prefix or name.startswith(f'{prefix}.') for prefix in feature_modules)
 
 
 def named_kinds(model: nn.Module) -> Iterator[tuple[str, str, nn.Parameter]]:
-    """Yield the name, the kind (``norm``, ``bias`` or ``weight``) and the tensor of each parameter, shared ones once."""
+    """Yield name, kind (``norm``, ``bias`` or ``weight``) and tensor of each parameter; shared parameters once."""
     seen = set()
     for path, module in model.named_modules():
         for key, parameter in module.named_parameters(recurse=False):
@@ -44,25 +44,26 @@ def parameter_groups(
     norm_decay_mult: float = 1.0,
     bias_decay_mult: float = 1.0,
 ) -> list[dict]:
-    """Split the trainable parameters into features (theta, at ``feature_lr``) and head (w, everything else, ``head_lr``).
+    """Split the trainable parameters into features (theta, ``feature_lr``) and head (w, all others, ``head_lr``).
 
-    Both rates are absolute, so that sweeping one leaves the other alone.
+    Both rates are absolute: changing one does not change the other.
 
     Args:
         model: The model, not wrapped.
         feature_lr: eta_theta. With 0 the feature modules must be frozen already (linear probing).
         head_lr: eta_w.
-        weight_decay: Decay of every parameter, unless a factor below says otherwise.
+        weight_decay: Decay of every parameter, times the factors below.
         feature_modules: Paths of the modules that hold the features.
-        norm_decay_mult: Factor on the decay of gamma and beta of norm layers; 0 leaves them undecayed.
+        norm_decay_mult: Factor on the decay of gamma and beta of norm layers; 0: no decay.
         bias_decay_mult: Factor on the decay of all other biases.
 
     Returns:
-        Groups ``dict(name, params, lr, weight_decay)``, features first, one per role and decay; each trainable
+        Groups ``dict(name, params, lr, weight_decay)``, one per role and decay, features first. Each trainable
         parameter is in exactly one.
 
     Raises:
-        ValueError: If a module path holds no parameter, or a role that has a rate has nothing to train.
+        ValueError: If a module path holds no parameter, a role with a rate has no trainable parameter, or ``feature_lr`` is
+            0 and the features are not frozen.
 
     Source: DAFT, paragraph "Integrated LP-FT" (eta_theta and eta_w are independent) and Table 1.
     """
@@ -103,18 +104,18 @@ class DAFTOptimWrapperConstructor:
 
     The groups are those of :func:`parameter_groups`.
 
-    The scalars ``features_lr`` and ``head_lr`` appear beside mmengine's ``lr``, whatever the wrapper's type, and a schedule
-    that raises one of them above what was given is refused (:class:`mmseg_dafm.optim.named_rates.NamedRates`).
-    ``feature_lr=0`` freezes the feature modules for good (linear probing): their parameters are given no gradient and are
-    in no group. It does not stop their BatchNorm from gathering statistics: add ``BNModeHook(modes=dict(backbone='eval'))``.
+    With any wrapper type, the scalars ``features_lr`` and ``head_lr`` are logged beside mmengine's ``lr``. A schedule that
+    raises a rate above its given value is refused (:class:`mmseg_dafm.optim.named_rates.NamedRates`). ``feature_lr=0``
+    freezes the feature modules (linear probing): their parameters get no gradient and are in no group. Their BatchNorm still
+    updates its running statistics: add ``BNModeHook(modes=dict(backbone='eval'))`` to stop that.
 
     Args:
-        optim_wrapper_cfg: mmengine's. Its ``optimizer`` needs no ``lr``; one that is given must equal ``head_lr``.
+        optim_wrapper_cfg: mmengine's. Its ``optimizer`` needs no ``lr``; if given, it must equal ``head_lr``.
         paramwise_cfg: ``feature_lr`` and ``head_lr``, absolute; optional ``feature_modules`` (``('backbone',)``),
             ``norm_decay_mult`` and ``bias_decay_mult`` (1.0 each).
 
     Raises:
-        ValueError: For missing, unknown or contradictory keys, or rates that cannot be.
+        ValueError: If a key is missing, unknown or contradictory, or a rate is invalid.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None):
@@ -134,7 +135,7 @@ class DAFTOptimWrapperConstructor:
         self.optimizer_cfg = dict(self.wrapper_cfg.pop('optimizer', None) or {})
         if 'type' not in self.optimizer_cfg:
             raise ValueError('optim_wrapper.optimizer needs a type, for example dict(type="SGD", momentum=0.9).')
-        # The optimizer's own lr is what mmengine logs as base_lr.
+        # mmengine logs the optimizer's lr as base_lr.
         head_lr = self.options['head_lr']
         if self.optimizer_cfg.setdefault('lr', head_lr) != head_lr:
             raise ValueError(
@@ -149,11 +150,11 @@ class DAFTOptimWrapperConstructor:
             raise ValueError(f'optim_wrapper.paramwise_cfg.{key} must be {kind}, got {value!r}.')
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        """Build the wrapper for a model, wrapped for distributed training or not.
+        """Build the wrapper for a model, with or without a distributed wrapper.
 
         Raises:
-            ValueError: As :func:`parameter_groups`, or if the features would have to be frozen behind the back of a
-                distributed wrapper, which would wait for their gradients.
+            ValueError: See :func:`parameter_groups`. Also if ``feature_lr=0`` would freeze features that a distributed
+                wrapper waits for.
         """
         inner = unwrapped(model)
         if self.options['feature_lr'] == 0:
@@ -169,7 +170,7 @@ class DAFTOptimWrapperConstructor:
         return OPTIM_WRAPPERS.build({**self.wrapper_cfg, 'type': wrapper}, default_args=dict(optimizer=optimizer))
 
     def _freeze(self, model: nn.Module, waits: bool) -> None:
-        """Take the gradient from every feature parameter."""
+        """Set ``requires_grad=False`` for every feature parameter."""
         modules = self.options['feature_modules']
         features = [p for name, _, p in named_kinds(model) if is_feature(name, modules) and p.requires_grad]
         if features and waits:

@@ -1,4 +1,4 @@
-"""FisherTuneOptimWrapperConstructor: mmengine's grouping rules for an optimizer of selected weights."""
+"""FisherTuneOptimWrapperConstructor: parameter groups by mmengine's rules for an optimizer of selected weights."""
 
 import inspect
 from collections.abc import Sequence
@@ -16,19 +16,19 @@ from mmseg_dafm.optim.fisher_wrapper import TENSORS, SelectedWeights
 from mmseg_dafm.optim.named_rates import group_table
 
 OPTIONS = ('module', 'kinds', 'include_bias', 'extra_rules', 'groups')
-# What mmengine leaves in a group beside the settings that it computed from them.
+# Keys of mmengine's groups that are not settings of the optimizer.
 FACTORS = ('params', 'lr_mult', 'decay_mult')
-# Packages whose optimizers and names of classes whose modules hold parts of parameters; not every PyTorch has the classes.
+# Packages whose optimizers shard parameters, and classes whose modules do; by name, as some PyTorch versions lack them.
 SHARDING_PACKAGES = ('deepspeed', 'colossalai', 'fairscale')
 SHARDING_CLASSES = {'FullyShardedDataParallel', 'FSDPModule'}
 
 
 def merge_groups(groups: Sequence[dict], name: str) -> list[dict]:
-    """Merge groups whose settings (learning rate, weight decay and any other) are equal.
+    """Merge groups with equal settings (learning rate, weight decay, ...).
 
     Args:
-        groups: ``dict(params, lr, weight_decay, ...)``; the same parameter twice counts once.
-        name: Name of the merged groups, numbered if there are several.
+        groups: ``dict(params, lr, weight_decay, ...)``; repeated parameters are dropped.
+        name: Name of the merged groups, with a number if there are several.
 
     Returns:
         Groups ``dict(name, params, lr, weight_decay, ...)`` in the order of their first parameter.
@@ -48,14 +48,16 @@ def merge_groups(groups: Sequence[dict], name: str) -> list[dict]:
 
 
 def check_growth(optimizer: dict, device: torch.device) -> None:
-    """Refuse an optimizer that cannot train 1-D parameters that join its groups later, by a rehearsal on a few numbers.
+    """Refuse an optimizer that cannot train 1-D parameters that join its groups later.
+
+    The trial on a few numbers makes two growths, steps in between, and a resume.
 
     Args:
         optimizer: Config of the optimizer, without parameters.
-        device: Of the weights, on which its kernels depend.
+        device: Device of the weights; the optimizer's kernels depend on it.
 
     Raises:
-        ValueError: With what went wrong inside of it: two growths, steps in between, and a resume.
+        ValueError: If the trial fails; names the optimizer's error.
     """
     build = lambda: OPTIMIZERS.build({**optimizer, 'params': [dict(params=[])]})  # noqa: E731
     first, second = (nn.Parameter(torch.ones(size, device=device)) for size in (2, 3))
@@ -81,23 +83,24 @@ def check_growth(optimizer: dict, device: torch.device) -> None:
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class FisherTuneOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Parameter groups for FisherTune's wrappers by mmengine's rules, printed as a table; says whose weights compete.
+    """Parameter groups for FisherTune's wrappers by mmengine's rules, printed as a table; defines the candidates.
 
-    The candidate tensors of the backbone get groups that are empty until the wrapper's set grows, all other parameters of
-    the backbone are in no group, and everything outside of it trains as usual. The parameters' ``requires_grad`` is left
-    alone: :meth:`~mmseg_dafm.optim.fisher_wrapper.SelectedWeights.freeze_unused` sets it.
+    The backbone's candidate tensors get groups that are empty until the wrapper's set grows. The other parameters of the
+    backbone are in no group. Everything outside the backbone trains as usual. ``requires_grad`` is not changed here but by
+    :meth:`~mmseg_dafm.optim.fisher_wrapper.SelectedWeights.freeze_unused`.
 
     Args:
         optim_wrapper_cfg: mmengine's, with ``type`` FisherTuneOptimWrapper or FisherTuneAmpOptimWrapper.
-        paramwise_cfg: mmengine's: ``custom_keys=dict(backbone=dict(lr_mult=0.1))`` is the usual rate of the selected
-            weights. One key more, ``candidates=dict(module='backbone', kinds=('q', 'k', 'v', 'ffn'), include_bias=False)``:
-            the path of the backbone and what may be selected from it; ``extra_rules=[dict(tail=..., parts=...)]`` names the
-            weights of an architecture that is not known; ``groups=[dict(kind='q', blocks=(0, 7))]`` allows these alone (with
-            the hook's ``criterion='random'``, ``schedule='constant'`` and ``delta_max=1.0``, all of them are tuned: figure 3).
+        paramwise_cfg: mmengine's; ``custom_keys=dict(backbone=dict(lr_mult=0.1))`` is the usual rate of the selected weights.
+            One more key: ``candidates=dict(module='backbone', kinds=('q', 'k', 'v', 'ffn'), include_bias=False)``, the path of
+            the backbone and the kinds of weights that may be selected. In it, ``extra_rules=[dict(tail=..., parts=...)]``
+            names the weights of an unknown architecture, and ``groups=[dict(kind='q', blocks=(0, 7))]`` allows only these
+            weights. (To tune all of them as in figure 3, set the hook's ``criterion='random'``, ``schedule='constant'`` and
+            ``delta_max=1.0``.)
 
     Raises:
-        ValueError: For wrong keys, a module that does not exist or has no candidates, a sharding model or optimizer, or an
-            optimizer that cannot train a growing set (:func:`check_growth`).
+        ValueError: If a key is wrong, the module does not exist or has no candidates, the model or optimizer is sharded, or
+            the optimizer cannot train a growing set (:func:`check_growth`).
 
     Source: FisherTune, eq. 3 (candidates); the groups are ours.
     """
@@ -134,10 +137,10 @@ class FisherTuneOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             )
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        """Build the wrapper for a model, wrapped by DDP or not.
+        """Build the wrapper for a model, with or without a DDP wrapper.
 
         Raises:
-            ValueError: If the model is sharded, or has no such module or candidates.
+            ValueError: If the model is sharded, lacks the module, or has no candidates in it.
         """
         if any(SHARDING_CLASSES & {kind.__name__ for kind in type(module).__mro__} for module in model.modules()):
             raise ValueError(
@@ -150,7 +153,7 @@ class FisherTuneOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 f'optim_wrapper.paramwise_cfg.candidates.module={self.module!r} is no module of {type(model).__name__}: choose '
                 f'from {[name for name, _ in model.named_children()]}.'
             )
-        # names are those of the plain backbone, so that scores of either serve both
+        # names of the uncompiled backbone, so that a score file fits with and without torch.compile
         backbone = uncompiled(modules[self.module])
         candidates = find_candidates(backbone, **self.options)
         tensors = candidate_tensors(backbone, candidates)
@@ -167,7 +170,7 @@ class FisherTuneOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         check_growth(self.optimizer_cfg, next(iter(tensors.values())).device)
         compact = [{**group, 'params': [], TENSORS: [names[id(p)] for p in group['params']]} for group in selected]
         optimizer = OPTIMIZERS.build({**self.optimizer_cfg, 'params': [*decoder, *compact]})
-        # The optimizer has filled in its defaults; the candidates are counted in the dense tensors.
+        # The table shows the optimizer's defaults and the sizes of the dense tensors.
         dense = [group['params'] for group in (*decoder, *selected)]
         rows = [{'weight_decay': 0.0, **group, 'params': own} for group, own in zip(optimizer.param_groups, dense, strict=True)]
         print_log(f'parameter groups:\n{group_table(rows)}', logger='current')
@@ -175,7 +178,7 @@ class FisherTuneOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         return OPTIM_WRAPPERS.build(cfg, default_args=dict(optimizer=optimizer, backbone=backbone, candidates=candidates))
 
     def _default_groups(self, model: nn.Module, tensors: Sequence[nn.Parameter]) -> list[dict]:
-        """Groups of one parameter each by mmengine's rules, candidates that are frozen for now among them."""
+        """Groups of one parameter each by mmengine's rules, frozen candidates included."""
         frozen = [tensor for tensor in tensors if not tensor.requires_grad]
         groups: list[dict] = []
         for tensor in frozen:

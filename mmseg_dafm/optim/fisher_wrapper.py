@@ -1,4 +1,4 @@
-"""The part of an optimizer wrapper's state that mmengine's wrappers do not have."""
+"""FisherTuneOptimWrapper: the optimizer owns the selected weights of a backbone."""
 
 import operator
 
@@ -15,15 +15,15 @@ from mmseg_dafm.fishertune.selection import check_ranking, touched_tensors
 
 
 def split_state(state_dict: dict, key: str, name: str) -> tuple[dict, dict]:
-    """Part a wrapper's own state from that of mmengine's base wrapper.
+    """Separate a wrapper's own state from the state of mmengine's base wrapper.
 
     Args:
-        state_dict: Of a checkpoint; not changed.
-        key: Under which the wrapper keeps its own state.
-        name: Of the wrapper's class, for the message.
+        state_dict: Optimizer state of a checkpoint; it is not changed.
+        key: Key of the wrapper's own state.
+        name: Class name of the wrapper, for the message.
 
     Returns:
-        The rest and the own state.
+        The base wrapper's state and the own state.
 
     Raises:
         ValueError: If the state was written by another wrapper.
@@ -37,9 +37,9 @@ def split_state(state_dict: dict, key: str, name: str) -> tuple[dict, dict]:
     return rest, own
 
 
-# Key of the optimizer's groups that own compact parameters: the names of the dense tensors behind them.
+# Key in an optimizer group of compact parameters: the names of their dense tensors.
 TENSORS = 'compact_tensors'
-# Key of the wrapper's own part of its state.
+# Key of the selection in the wrapper's state.
 STATE = 'fisher_tune'
 
 
@@ -51,38 +51,38 @@ class SelectedWeights:
     .. math:: w = \theta[S_t], \quad \partial w = g[S_t], \quad w \leftarrow \mathrm{optimizer}(w, \partial w),
         \quad \theta[S_t] = w .
 
-    The values are read from the model in every step, so whatever else changes weights between steps (a hook that rolls them
-    back, clips or loads them) is kept. Clipping sees the gradients that are applied and no others, weights outside of the set
-    keep their bits, moments exist only inside of it, and elements that join later have step counts of their own (Adam's bias
-    correction). A selected element of a tensor without a gradient counts as one with gradient 0.
+    Each step reads the values from the model, so changes by hooks between steps (rolling back, clipping, loading) are kept.
+    Gradient clipping uses the gradients of S_t only. Weights outside S_t stay bit-identical and have no optimizer state.
+    Elements that join later have their own step count (Adam's bias correction). If a tensor has no gradient, its selected
+    elements get gradient 0.
 
-    Optimizers: all of torch.optim that take dense 1-D parameters, that is all but LBFGS (wants a closure), SparseAdam (sparse
-    gradients) and Muon (matrices); neither SGD with momentum and ``fused=True`` nor ``differentiable=True``, and ``capturable``
-    and ``fused`` only on devices that have them. The constructor rehearses two growths and a resume and refuses what fails.
+    Optimizers: all of torch.optim that take dense 1-D parameters. These do not work: LBFGS (needs a closure), SparseAdam
+    (sparse gradients), Muon (matrices), SGD with momentum and ``fused=True``, ``differentiable=True``, and ``capturable`` or
+    ``fused`` on devices without them. The constructor tries two growths and a resume, and refuses optimizers that fail.
     Optimizers whose update of an element depends on the rest of its tensor (Adafactor, LAMB, LARS) see a cohort as one tensor.
 
     Args:
         optimizer: Its groups with the key ``compact_tensors`` are empty and receive the selected elements of those
-            tensors; they exist from the start, because mmengine's schedulers want all groups then.
-        backbone: The module whose weights may be selected. Parameters of it that are no candidates are in no group.
-        candidates: What may be selected, see :func:`~mmseg_dafm.fishertune.candidates.find_candidates`.
-        free_gradients: Drop each dense gradient during backward, as soon as it was read: saves a copy of the candidate
-            tensors. In a single process only.
-        **kwargs: The base wrapper's: ``clip_grad``, ``accumulative_counts``, for mixed precision ``dtype``, ``loss_scale``.
+            tensors. They exist from the start, because mmengine's schedulers need all groups when they are built.
+        backbone: The module whose weights may be selected. Its parameters that are not candidates are in no group.
+        candidates: Weights that may be selected, see :func:`~mmseg_dafm.fishertune.candidates.find_candidates`.
+        free_gradients: Free each dense gradient during backward, once its selected elements are read. Saves one copy of the
+            candidate tensors; single process only.
+        **kwargs: Arguments of the base wrapper: ``clip_grad``, ``accumulative_counts``; with AMP ``dtype``, ``loss_scale``.
 
     Attributes:
         candidates: As given.
-        tensors: Name -> dense tensor, in the order that defines the flat ids.
-        backbone_parameters: Number of parameters of the whole backbone, of which budgets are shares.
-        ranking: What :meth:`select` was given, or None.
-        settings: How the ranking was made, for whoever resumes; None if nobody said.
+        tensors: Name -> dense tensor; their order defines the flat ids.
+        backbone_parameters: Number of parameters of the whole backbone; deltas are shares of it.
+        ranking: Argument of :meth:`select`, or None.
+        settings: Options behind the ranking, compared at a resume; None if unknown.
         cohorts: Number of elements of each cohort.
 
     Raises:
-        ValueError: If an argument is missing, contradictory, or asks for sharded training.
+        ValueError: If an argument is missing or contradictory, or asks for sharded training.
 
-    Source: FisherTune, Algorithm 1 step 3 and eq. 16. Deviation: the paper masks gradients, under which weight decay moves
-    unselected weights and late elements start with the bias correction of step t.
+    Source: FisherTune, Algorithm 1 step 3 and eq. 16. Deviation: the paper masks gradients. Masking would let weight decay
+    move unselected weights, and late elements would start with the bias correction of step t.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class SelectedWeights:
 
     @property
     def model(self) -> None:
-        """Set by DeepSpeed's strategy, which would never call :meth:`step`; refused."""
+        """Always None. DeepSpeed's strategy would set it and never call :meth:`step`, so setting it raises."""
         return None
 
     @model.setter
@@ -129,23 +129,23 @@ class SelectedWeights:
 
     @property
     def count(self) -> int:
-        """Number of elements that are trained at present."""
+        """Number of elements that are trained now."""
         return sum(self.cohorts)
 
     def expect_selection(self) -> None:
-        """Announce that :meth:`select` will be called later: until then the backbone stays as it is, as in a warm-up."""
+        """Announce a later call of :meth:`select`; until then the backbone is not trained (warm-up)."""
         self._selection_comes = True
 
     def select(self, ranking: Tensor, settings: dict | None = None) -> None:
-        """Fix which elements may ever be trained, and in which order they join.
+        """Set the ranking: the elements that may be trained, in the order in which they join.
 
         Args:
             ranking: Distinct flat ids, best first, ``(K,)`` int64: the set at delta_max.
-            settings: How it was made, plain values; they travel in the state.
+            settings: Options behind the ranking, plain values; they are saved in the state.
 
         Raises:
             TypeError: If the ids are not int64.
-            ValueError: If they are no ranking of this backbone's candidates, or elements of another ranking train already.
+            ValueError: If they are not a ranking of this backbone's candidates, or :meth:`grow` was called before.
         """
         if self.cohorts:
             raise ValueError(f'{self.count} elements of a ranking are being trained already: select() comes before grow().')
@@ -153,13 +153,13 @@ class SelectedWeights:
         self.ranking, self.settings = ranking.detach().cpu().clone(), settings
 
     def grow(self, count: int) -> None:
-        """Train the first ``count`` elements of the ranking; those that are new form a cohort.
+        """Train the first ``count`` elements of the ranking; the new ones form a cohort.
 
         Args:
-            count: Size of the whole set. The present size changes nothing.
+            count: New size of the whole set; the current size changes nothing.
 
         Raises:
-            ValueError: Without ranking, for more elements than it has, or for fewer than are trained already.
+            ValueError: If there is no ranking, or ``count`` is above its length or below the current size.
         """
         count = operator.index(count)
         if self.ranking is None:
@@ -177,11 +177,11 @@ class SelectedWeights:
                 group['params'].append(parameter)
 
     def freeze_unused(self) -> bool:
-        """Let exactly those tensors of the backbone require gradients that hold an element of the ranking.
+        """Set ``requires_grad`` of the backbone's tensors: True if a tensor holds an element of the ranking, else False.
 
         Returns:
-            Whether anything changed; then a distributed wrapper must be built anew, because it waits for the gradients
-            of those tensors that it found when it was built.
+            Whether anything changed. If so, rebuild a distributed wrapper: it waits for the tensors that required gradients
+            when it was built.
         """
         used = set() if self.ranking is None else touched_tensors(self.ranking, self.tensors)
         changed = False
@@ -196,7 +196,7 @@ class SelectedWeights:
         """Gather, let the base wrapper unscale, clip and step, scatter.
 
         Raises:
-            ValueError: If nobody selects weights, or for a closure, whose gradients would come after the gathering.
+            ValueError: If no hook selects weights, or for a closure: its gradients would come after the gathering.
         """
         if kwargs.get('closure') is not None:
             raise ValueError(f'{type(self).__name__} takes no closure: use an optimizer that steps without one.')
@@ -221,7 +221,7 @@ class SelectedWeights:
                 parameter.grad.zero_()
 
     def state_dict(self) -> dict:
-        """The base wrapper's state, the ranking and the cohorts; the values are the model's weights and not repeated."""
+        """The base wrapper's state, the ranking and the cohorts; the trained values are in the model's weights."""
         small = self.ranking is not None and int(self.ranking.max()) < 2**31
         own = dict(
             tensors={name: list(tensor.shape) for name, tensor in self.tensors.items()},
@@ -236,7 +236,7 @@ class SelectedWeights:
         """Restore ranking, cohorts and the optimizer's state; call it after the model's weights are loaded.
 
         Raises:
-            ValueError: If the state is another optimizer wrapper's, another model's or has other groups.
+            ValueError: If the state belongs to another wrapper or model, or has other groups.
         """
         rest, own = split_state(state_dict, STATE, type(self).__name__)
         self._check_state(own)
@@ -268,13 +268,13 @@ class SelectedWeights:
             )
 
     def _groups(self) -> list[dict]:
-        # Asked for anew each time: loading a state replaces the optimizer's groups.
+        # Not cached: loading a state replaces the optimizer's groups.
         return [group for group in self.optimizer.param_groups if TENSORS in group]
 
 
 @OPTIM_WRAPPERS.register_module()
 class FisherTuneOptimWrapper(SelectedWeights, OptimWrapper):
-    """Train the selected weights of a backbone and everything outside of it; optimizer state for these alone.
+    """Train the selected weights of a backbone and everything outside it; only these have optimizer state.
 
     See :class:`SelectedWeights`.
     """
@@ -282,7 +282,7 @@ class FisherTuneOptimWrapper(SelectedWeights, OptimWrapper):
 
 @OPTIM_WRAPPERS.register_module()
 class FisherTuneAmpOptimWrapper(SelectedWeights, AmpOptimWrapper):
-    """:class:`FisherTuneOptimWrapper` in mixed precision; ``tools/train.py --amp`` takes it.
+    """:class:`FisherTuneOptimWrapper` in mixed precision; ``tools/train.py --amp`` selects it.
 
-    Overflow outside of the set does not skip a step.
+    An overflow outside the selected set does not skip a step.
     """

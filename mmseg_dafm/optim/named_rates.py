@@ -8,14 +8,13 @@ from mmseg_dafm.optim.schedule_check import REMEDY, TOLERANCE, check_rates, uses
 
 
 class NamedRates:
-    """Mixin for optimizer wrappers: names the two rates in the log, and refuses schedules that raise one above what was meant.
+    """Mixin for optimizer wrappers: logs both rates by name, and refuses schedules that raise one above its given value.
 
-    ``get_lr`` also gives ``features_lr`` and ``head_lr``. The names end in ``lr`` because mmengine prints such scalars, and
-    no others, with an exponent.
+    ``get_lr`` also returns ``features_lr`` and ``head_lr``. The names end in ``lr`` because mmengine prints only such scalars
+    with an exponent.
 
-    A schedule is refused before the first iteration if the run was made from a config, by whatever tool; else at the first
-    step with a rate above what was meant. That is the rate as given or, if it is larger, as ``auto_scale_lr`` made it.
-    Warming up from below passes.
+    The limit of a rate is its given value or, if larger, its value after ``auto_scale_lr``. If the run has a config, the
+    schedule is checked before the first iteration; else the first step above the limit raises. Warm-up from below is allowed.
     """
 
     def __init__(self, *args, **kwargs) -> None:
@@ -23,23 +22,23 @@ class NamedRates:
         self._given = [group['lr'] for group in self.optimizer.param_groups]
 
     def get_lr(self) -> dict[str, list[float]]:
-        """The rates as the wrapper gives them, and the first group's rate of each role that trains."""
+        """The base wrapper's rates, plus one rate per role: that of its first group."""
         rates = {}
         for group in self.optimizer.param_groups:
             rates.setdefault(f'{group["name"].split()[0]}_lr', [group['lr']])
         return {**super().get_lr(), **rates}
 
     def initialize_count_status(self, *args, **kwargs) -> None:
-        """Called by the runner when optimizer and schedulers exist and nothing is trained: look ahead at the schedule.
+        """Check the schedule; the runner calls this after it built optimizer and schedulers, before the training.
 
         Raises:
-            ValueError: As :func:`mmseg_dafm.optim.schedule_check.check_schedule`.
+            ValueError: See :func:`mmseg_dafm.optim.schedule_check.check_schedule`.
         """
         super().initialize_count_status(*args, **kwargs)
         try:
-            # mmengine keeps the config there for its checkpoints; the wrapper never sees the runner
+            # the wrapper does not know the runner; mmengine puts the config text into the message hub
             cfg = Config.fromstring(MessageHub.get_current_instance().get_info('cfg') or '', '.py')
-        except Exception:  # a text that is no config any more, of objects for example: step() looks as well
+        except Exception:  # the text may not parse, for example with objects in it; step() checks, too
             return
         if uses_daft(cfg.get('optim_wrapper') or {}):
             names = [group['name'] for group in self.optimizer.param_groups]
@@ -49,7 +48,7 @@ class NamedRates:
         """Update the parameters.
 
         Raises:
-            ValueError: If a rate is above what was meant; nothing is updated.
+            ValueError: If a rate is above its limit; nothing is updated.
         """
         for group, meant in zip(self.optimizer.param_groups, self._meant(), strict=True):
             if group['lr'] > meant * (1 + TOLERANCE):
@@ -60,8 +59,8 @@ class NamedRates:
         super().step(**kwargs)
 
     def _meant(self) -> list[float]:
-        """The most that each group's rate may be."""
-        # schedulers note it when they are built, after auto_scale_lr; OneCycleLR notes its own, lower start
+        """Limit of each group's rate."""
+        # schedulers store initial_lr after auto_scale_lr; OneCycleLR stores its own, lower start
         noted = [group.get('initial_lr', 0.0) for group in self.optimizer.param_groups]
         return [max(pair) for pair in zip(self._given, noted, strict=True)]
 
@@ -70,10 +69,10 @@ def group_table(groups: list[dict]) -> str:
     """The groups as a text table: name, tensors, parameters, learning rate, weight decay.
 
     Args:
-        groups: ``dict(name, params, lr, weight_decay)`` each.
+        groups: ``dict(name, params, lr, weight_decay)`` per group.
 
     Returns:
-        One row per group, in the order given.
+        One row per group, in the given order.
     """
     table = PrettyTable(['group', 'tensors', 'parameters', 'lr', 'weight decay'])
     table.align = 'r'

@@ -1,4 +1,4 @@
-"""Whether a schedule ever raises a group's learning rate above what was meant, found by running it without a model."""
+"""Check that a schedule never raises a group's learning rate above its given value, by running it without a model."""
 
 import copy
 import logging
@@ -11,10 +11,10 @@ from mmengine.logging import print_log
 from mmseg.registry import PARAM_SCHEDULERS
 
 DAFT = 'DAFTOptimWrapperConstructor'
-# rounding of a schedule that multiplies its way through the training
+# relative rounding error of schedules that multiply the rate in each iteration
 TOLERANCE = 1e-6
 REMEDY = "set eta_min=0 or use mmseg's PolyLRRatio with eta_min_ratio"
-# the keys of schedulers that set a value for all groups at once
+# scheduler keys whose value holds for all groups
 KEYS = ('eta_min', 'eta_max', 'start_factor', 'end_factor', 'factor', 'gamma', 'base_value')
 FLOORS = ('eta_min', 'eta_max')
 
@@ -23,12 +23,11 @@ def check_rates(cfg: Config, rates: Mapping[str, float] | None = None) -> None:
     """Refuse a config whose schedule raises one of DAFT's two rates; warn if it raises a group of another constructor.
 
     Args:
-        cfg: a training config. One without schedule or without different rates passes.
-        rates: group -> its rate, where the optimizer exists already and ``auto_scale_lr`` has had its say; None reads the
-            rates from the config.
+        cfg: a training config. It passes if it has no schedule or, without DAFT, only one rate.
+        rates: group -> its rate in the built optimizer, after ``auto_scale_lr``; None: the rates in the config.
 
     Raises:
-        ValueError: As :func:`check_schedule`, for configs with ``DAFTOptimWrapperConstructor``.
+        ValueError: See :func:`check_schedule`; only for configs with ``DAFTOptimWrapperConstructor``.
     """
     schedulers, loop, wrapper = cfg.get('param_scheduler'), cfg.get('train_cfg') or {}, cfg.get('optim_wrapper') or {}
     rates, length = rates or intended_rates(wrapper), loop.get('max_iters') or loop.get('max_epochs')
@@ -36,7 +35,7 @@ def check_rates(cfg: Config, rates: Mapping[str, float] | None = None) -> None:
     if not schedulers or not length or not rates or (not is_daft and len(set(rates.values())) == 1):
         return
     try:
-        # a loop that counts epochs is looked at with one iteration in each
+        # a loop that counts epochs is simulated with one iteration per epoch
         check_schedule(rates, schedulers, length, epoch_length=None if loop.get('max_iters') else 1)
     except ValueError as error:
         if is_daft:
@@ -45,19 +44,19 @@ def check_rates(cfg: Config, rates: Mapping[str, float] | None = None) -> None:
 
 
 def uses_daft(wrapper: Mapping) -> bool:
-    """Whether an ``optim_wrapper`` config names ``DAFTOptimWrapperConstructor``, with a scope or a module path or without."""
+    """Whether an ``optim_wrapper`` config uses ``DAFTOptimWrapperConstructor``, also with a scope or module path."""
     return str(wrapper.get('constructor')).rsplit('.', 1)[-1] == DAFT
 
 
 def intended_rates(wrapper: Mapping) -> dict[str, float]:
-    """The learning rates that an ``optim_wrapper`` config gives its groups.
+    """Read the learning rates of an ``optim_wrapper`` config's groups.
 
     Args:
         wrapper: with absolute rates (``feature_lr``, ``head_lr``, ``custom_keys.<name>.lr``) or factors of the optimizer's
             ``lr`` (``<anything>lr_mult``, ``custom_keys.<name>.lr_mult``) in ``paramwise_cfg``.
 
     Returns:
-        Rates above 0 by key; ``optimizer.lr`` is among them if there is one.
+        Key -> rate above 0, with ``optimizer.lr`` if it is set.
     """
     paramwise, base = wrapper.get('paramwise_cfg') or {}, (wrapper.get('optimizer') or {}).get('lr')
     rates = {key: paramwise[key] for key in ('feature_lr', 'head_lr') if key in paramwise}
@@ -70,21 +69,21 @@ def intended_rates(wrapper: Mapping) -> dict[str, float]:
 
 
 def _is_rate(value: object) -> bool:
-    """Whether a value is a positive number; what else a config may hold is refused where the optimizer is built."""
+    """Whether a value is a positive number; the optimizer refuses other values when it is built."""
     return isinstance(value, int | float) and value > 0
 
 
 def simulate(
     rates: Mapping[str, float], schedulers: Mapping | Sequence[Mapping], max_iters: int, epoch_length: int | None = None
 ) -> np.ndarray:
-    """The learning rates that mmengine's schedulers give in each iteration.
+    """Compute the learning rates of each iteration under mmengine's schedulers.
 
     Args:
-        rates: group -> its rate as the optimizer is built.
+        rates: group -> its rate when the optimizer is built.
         schedulers: the config's ``param_scheduler``.
         max_iters: number of iterations.
-        epoch_length: iterations of an epoch. None is for loops that count iterations: there, schedulers that count
-            epochs do not move, and those with ``convert_to_iter_based`` are left out.
+        epoch_length: iterations per epoch; None for loops that count iterations. In those, schedulers that count epochs do
+            not step, and those with ``convert_to_iter_based`` are left out.
 
     Returns:
         (max_iters, groups), groups in the order of ``rates``.
@@ -98,19 +97,19 @@ def simulate(
 def check_schedule(
     rates: Mapping[str, float], schedulers: Mapping | Sequence[Mapping], max_iters: int, epoch_length: int | None = None
 ) -> None:
-    r"""Refuse schedules under which a group's rate exceeds the rate that it was given.
+    r"""Refuse schedules that raise a group's rate above its given value.
 
-    mmengine's ``eta_min`` is one absolute number for all groups. A group with :math:`\eta_\theta < \eta_{min}` is led
-    *up* to it: 3e-5 becomes 1e-4 with mmseg's customary ``eta_min=1e-4``. Warming up from below is fine.
+    mmengine's ``eta_min`` is one absolute number for all groups. A group with :math:`\eta_\theta < \eta_{min}` is
+    *raised* to it: 3e-5 becomes 1e-4 with mmseg's usual ``eta_min=1e-4``. Warm-up from below is allowed.
 
     Args:
-        rates: as for :func:`simulate`.
-        schedulers: as for :func:`simulate`.
-        max_iters: as for :func:`simulate`.
-        epoch_length: as for :func:`simulate`.
+        rates: see :func:`simulate`.
+        schedulers: see :func:`simulate`.
+        max_iters: see :func:`simulate`.
+        epoch_length: see :func:`simulate`.
 
     Raises:
-        ValueError: Naming the scheduler, its key, the group, both rates and the remedy.
+        ValueError: If a rate is raised; names the scheduler, its key, the group, both rates and the remedy.
     """
     names, meant = list(rates), np.array(list(rates.values()))
     peak, culprit = meant.copy(), {}
@@ -139,7 +138,7 @@ def _as_list(schedulers: Mapping | Sequence[Mapping]) -> list[Mapping]:
 def _walk(
     rates: Mapping[str, float], schedulers: Mapping | Sequence[Mapping], max_iters: int, epoch_length: int | None
 ) -> Iterator[tuple[int, int | None, np.ndarray]]:
-    """Yield iteration, number of the scheduler that moved, and all rates: once per iteration and once per movement."""
+    """Yield (iteration, index of the scheduler that stepped or None, all rates), per iteration and per step."""
     groups = [dict(params=[torch.zeros(1, requires_grad=True)], lr=rate) for rate in rates.values()]
     optimizer = torch.optim.SGD(groups, lr=1.0, momentum=0.9)
     read = lambda: np.array([group['lr'] for group in optimizer.param_groups])  # noqa: E731
@@ -153,7 +152,7 @@ def _walk(
         arguments = dict(optimizer=optimizer, epoch_length=epoch_length or 1)
         built.append((number, PARAM_SCHEDULERS.build({'end': max(1, end), **copy.deepcopy(dict(cfg))}, default_args=arguments)))
         yield 0, number, read()
-    # mmengine warns of schedulers that move before the optimizer has
+    # mmengine warns if a scheduler steps before the optimizer
     optimizer.step()
     for iteration in range(1, max_iters):
         yield iteration, None, read()

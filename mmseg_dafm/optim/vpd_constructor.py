@@ -22,13 +22,13 @@ ROLES = (
     ('neck', r'^neck\.'),
     ('head', r'^(decode_head|auxiliary_head)\.'),
 )
-# LayerNorms and the entry GroupNorm of the U-Net's transformers, the only ones that VPD's key 'norm' matches
+# LayerNorms and entry GroupNorm of the U-Net's transformers: the only norms that VPD's key 'norm' matches
 LEGACY_NORMS = re.compile(r'^backbone\.unet\..*attentions\.\d+\.(norm|transformer_blocks\.\d+\.norm[123])\.')
 OPTIONS = ('unet_lr_mult', 'clip_lr_mult', 'backbone_lr_mult', 'legacy_norm_lr')
 
 
 def role_of(name: str) -> str:
-    """The role of a parameter, by its name in a DomainAwareEncoderDecoder; ``other`` if none fits."""
+    """Role of a parameter by its name in a DomainAwareEncoderDecoder; ``other`` if no pattern matches."""
     return next((role for role, pattern in ROLES if re.search(pattern, name)), 'other')
 
 
@@ -43,9 +43,9 @@ def parameter_groups(
 ) -> list[dict]:
     """Split the trainable parameters by role and by weight decay.
 
-    The U-Net trains at ``lr * unet_lr_mult`` and the CLIP image tower at ``lr * clip_lr_mult``; everything else at
-    ``lr``. Vectors and scalars (norms, biases, gamma, temperature) are not decayed; all else is, the text adapter's and the
-    time embedding's MLPs as in VPD, and CLIP's position embeddings as in CLIP's own training.
+    The U-Net trains at ``lr * unet_lr_mult``, the CLIP image tower at ``lr * clip_lr_mult``, everything else at ``lr``. Vectors
+    and scalars (norms, biases, gamma, temperature) are not decayed. All matrices are decayed: the MLPs of text adapter and time
+    embedding as in VPD, CLIP's position embeddings as in CLIP's own training.
 
     Args:
         model: The segmentor.
@@ -54,7 +54,7 @@ def parameter_groups(
         unet_lr_mult: Factor for the U-Net.
         clip_lr_mult: Factor for the CLIP image tower.
         backbone_lr_mult: Factor for any other backbone (ResNet).
-        legacy_norm_lr: Do as VPD's published config does in fact: the U-Net's transformer norms train at the full
+        legacy_norm_lr: Reproduce the effect of VPD's published config: the U-Net's transformer norms train at the full
             ``lr`` without decay (its key 'norm' wins over 'unet'), everything else is decayed, biases and norms included.
 
     Returns:
@@ -88,7 +88,7 @@ def parameter_groups(
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class VPDOptimWrapperConstructor:
-    """Parameter groups of VPD: U-Net at a tenth of the rate, no decay on norms and biases; printed as a table.
+    """Parameter groups of VPD: U-Net at a tenth of the rate, norms and biases without decay; printed as a table.
 
     The groups are those of :func:`parameter_groups`.
 
@@ -97,7 +97,7 @@ class VPDOptimWrapperConstructor:
         paramwise_cfg: Any of ``unet_lr_mult``, ``clip_lr_mult``, ``backbone_lr_mult``, ``legacy_norm_lr``.
 
     Raises:
-        ValueError: For unknown keys or an optimizer without ``lr``.
+        ValueError: If a key is unknown or the optimizer has no ``lr``.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None):
@@ -111,7 +111,7 @@ class VPDOptimWrapperConstructor:
             raise ValueError('optim_wrapper.optimizer needs a type and lr, for example dict(type="AdamW", lr=8e-5).')
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        """Build the wrapper for a model, wrapped for distributed training or not."""
+        """Build the wrapper for a model, with or without a distributed wrapper."""
         model = unwrapped(model)
         decay = self.optimizer_cfg.get('weight_decay', 0.0)
         groups = parameter_groups(model, self.optimizer_cfg['lr'], decay, **self.options)

@@ -75,7 +75,7 @@ def test_options_of_known_keys_and_of_values_that_only_code_reads_are_merged(tmp
 @pytest.mark.parametrize('option', ['dataset_type', 'train_pipeline.3.prob', 'test_pipeline.0.type', 'conditions'])
 def test_options_of_variables_that_the_config_has_copied_are_refused(option):
     """mmengine merges options when the config has been executed: the value would stay as it was, without a word."""
-    with pytest.raises(ValueError, match='which has copied its value already, so this changes nothing'):
+    with pytest.raises(ValueError, match='whose value the config has already copied, so this changes nothing'):
         load_config(QUICKSTART, {option: 1})
     assert load_config(QUICKSTART, {'test_pipeline.0.type': 'X'}, frozenset(('test_pipeline',))).test_pipeline[0].type == 'X'
 

@@ -308,7 +308,8 @@ def test_config_check_lists_what_is_missing(tmp_path):
     assert next(doctor_files.check_config_files(str(config))).ok
     config.write_text('model = dict(\n')
     assert 'Error' in next(doctor_files.check_config_files(str(config))).found
-    assert next(doctor_files.check_config_files(str(tmp_path / 'none.py'))).found.endswith('none.py does not exist')
+    missing = next(doctor_files.check_config_files(str(tmp_path / 'none.py')))
+    assert missing.found.endswith('none.py does not exist. Correct the path.')
 
 
 def test_exit_code_follows_required_checks(tmp_path, capsys):
