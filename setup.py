@@ -78,6 +78,6 @@ setup(
         'vfm': VFM,
         'peft': PEFT,
         'all': ALL,
-        'test': [*ALL, 'pytest>=8', 'pytest-xdist', 'hypothesis', 'ruff'],
+        'test': [*ALL, 'pytest>=8', 'pytest-xdist', 'hypothesis', 'ruff', 'mypy'],
     },
 )

@@ -1,19 +1,20 @@
 """Batch norm conversion: estimate on the target, rewrite in place, verify."""
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmseg_dafm.core.eager import run_eagerly, uncompiled
 from mmseg_dafm.core.processes import add_up, largest, same_everywhere, world_size
 from mmseg_dafm.core.random_state import preserved_rng
 from mmseg_dafm.daft.equations import convert_parameters, gain_ratio, make_estimator, mix_statistics
 from mmseg_dafm.daft.estimate import Estimate, estimate_statistics, first_input, precision
-from mmseg_dafm.daft.layers import preserved_modes, select_layers
+from mmseg_dafm.daft.layers import preserved_modes, running_statistics, select_layers
 from mmseg_dafm.daft.report import ConversionReport, layer_report
 
 MODES = ('convert', 'stats')
@@ -97,7 +98,7 @@ def convert_bn(
         unseen = dict.fromkeys((name for name in selection.layers if name not in layers), 'it saw no data in the forward pass')
         new, reports = {}, {}
         for name, layer in layers.items():
-            source = layer.running_mean, layer.running_var
+            source = running_statistics(layer)
             target = mix_statistics(source, found.statistics[name], source_weight)
             target, kept = _keep_channels(source, target, layer.eps, max_ratio)
             new[name] = _in_precision(name, layer, _new_values(layer, target, mode))
@@ -133,27 +134,31 @@ def convert_bn(
     return report
 
 
-def _keep_channels(source: tuple, target: tuple, eps: float, max_ratio: float | None) -> tuple[tuple, int]:
+def _keep_channels(
+    source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor], eps: float, max_ratio: float | None
+) -> tuple[tuple[Tensor, Tensor], int]:
     """Put the source statistics back where gamma's ratio is out of bounds; return how many channels that are."""
     if max_ratio is None:
         return target, 0
     ratio = gain_ratio(source[1], target[1], eps)
     out = (ratio > max_ratio) | (ratio < 1 / max_ratio)
-    return tuple(torch.where(out, old.double(), new) for old, new in zip(source, target, strict=True)), int(out.sum())
+    mean, variance = (torch.where(out, old.double(), new) for old, new in zip(source, target, strict=True))
+    return (mean, variance), int(out.sum())
 
 
-def _new_values(layer: nn.Module, target: tuple[Tensor, Tensor], mode: str) -> dict[str, Tensor]:
+def _new_values(layer: _BatchNorm, target: tuple[Tensor, Tensor], mode: str) -> dict[str, Tensor]:
     """A layer's new tensors by path within the layer."""
     # Rounded to the buffers' precision first, so that gamma and beta fit the statistics as they will be stored.
-    mean, variance = target[0].to(layer.running_mean.dtype), target[1].to(layer.running_var.dtype)
+    source = running_statistics(layer)
+    mean, variance = target[0].to(source[0].dtype), target[1].to(source[1].dtype)
     values = dict(running_mean=mean, running_var=variance)
     if mode == 'convert':
-        source = layer.running_mean, layer.running_var
         values['weight'], values['bias'] = convert_parameters(layer.weight, layer.bias, *source, mean, variance, layer.eps)
-        if hasattr(layer, 'converted_modulation'):
+        modulation = getattr(layer, 'converted_modulation', None)
+        if modulation is not None:
             # a norm whose affine part also depends on something else, such as DominoNorm
             shift = (mean.double() - source[0].double()) / (source[1].double() + layer.eps).sqrt()
-            values.update(layer.converted_modulation(gain_ratio(source[1], variance, layer.eps), shift))
+            values.update(modulation(gain_ratio(source[1], variance, layer.eps), shift))
     return values
 
 
@@ -179,7 +184,7 @@ def _tensor(layer: nn.Module, path: str) -> Tensor:
     return attrgetter(path)(layer)
 
 
-def _write(layers: dict[str, nn.Module], values: dict[str, dict[str, Tensor]]) -> None:
+def _write(layers: Mapping[str, nn.Module], values: dict[str, dict[str, Tensor]]) -> None:
     """Copy values into the tensors that are there."""
     with torch.no_grad():
         for name, layer in layers.items():

@@ -17,7 +17,7 @@ class Moments(NamedTuple):
         m2: sum of squared deviations from mu ``(C,)``, float64; the biased variance is ``m2 / count``.
     """
 
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # hides tuple.count, which nobody calls
     mean: Tensor
     m2: Tensor
 
@@ -142,7 +142,8 @@ def mix_statistics(source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor],
     Source: the mixture N / (N + 1) of Schneider et al., "Improving robustness against common corruptions by covariate
     shift adaptation", NeurIPS 2020, with a free weight.
     """
-    return tuple(torch.lerp(new.double(), old.double(), source_weight) for old, new in zip(source, target, strict=True))
+    mean, variance = (torch.lerp(new.double(), old.double(), source_weight) for old, new in zip(source, target, strict=True))
+    return mean, variance
 
 
 class BatchEstimator:
@@ -191,7 +192,8 @@ class BatchEstimator:
 
     def pack(self) -> Tensor:
         """The sums as one float64 vector ``(1 + 2 C,)``; adding the vectors of several ranks joins their batches."""
-        return torch.cat([self.sums[0].view(1), self.sums[1], self.sums[2]])
+        count, means, variances = self._sums()
+        return torch.cat([count.view(1), means, variances])
 
     def unpack(self, vector: Tensor) -> None:
         """Take over what :meth:`pack` gave, added up over ranks."""
@@ -200,7 +202,13 @@ class BatchEstimator:
 
     def result(self) -> tuple[Tensor, Tensor]:
         """(M_t, S_t), ``(C,)`` each, float64."""
-        return self.sums[1] / self.sums[0], self.sums[2] / self.sums[0]
+        count, means, variances = self._sums()
+        return means / count, variances / count
+
+    def _sums(self) -> list[Tensor]:
+        """The sums, which are there once a batch counts."""
+        assert self.sums is not None
+        return self.sums
 
 
 class PooledEstimator:
@@ -231,6 +239,7 @@ class PooledEstimator:
         Raises:
             ValueError: If there was one value per channel in all.
         """
+        assert self.moments is not None  # as soon as a batch was counted
         if self.moments.count < 2:
             raise ValueError('saw one value per channel in all batches together, which has no variance: use more images')
         return self.moments.mean, unbiased_variance(self.moments.m2, self.moments.count)
@@ -268,7 +277,9 @@ def join_moments(parts: list[Moments]) -> list[Moments]:
     return [Moments(*joined) for joined in zip(counts, means, add_up(within), strict=True)]
 
 
-def join_estimators(estimators: dict[str, BatchEstimator | PooledEstimator], channels: dict[str, int], device) -> None:
+def join_estimators(
+    estimators: dict[str, BatchEstimator | PooledEstimator], channels: dict[str, int], device: torch.device
+) -> None:
     """Make the estimators of all ranks those of all batches together.
 
     Args:
@@ -283,16 +294,15 @@ def join_estimators(estimators: dict[str, BatchEstimator | PooledEstimator], cha
     for estimator, count in zip(estimators.values(), counts, strict=True):
         estimator.batches, estimator.left_out = map(int, count)
     zero = lambda size: torch.zeros(size, dtype=torch.float64, device=device)  # noqa: E731
-    items = list(estimators.items())
-    if all(isinstance(each, BatchEstimator) for each in estimators.values()):
-        vectors = [each.pack() if each.sums is not None else zero(1 + 2 * channels[name]) for name, each in items]
-        for (_, estimator), vector in zip(items, add_up(vectors), strict=True):
-            estimator.unpack(vector)
-        return
+    batch = [(name, each) for name, each in estimators.items() if isinstance(each, BatchEstimator)]
+    vectors = [each.pack() if each.sums is not None else zero(1 + 2 * channels[name]) for name, each in batch]
+    for (_, each), vector in zip(batch, add_up(vectors), strict=True):
+        each.unpack(vector)
+    pooled = [(name, each) for name, each in estimators.items() if isinstance(each, PooledEstimator)]
     nothing = lambda name: Moments(zero(()), zero(channels[name]), zero(channels[name]))  # noqa: E731
-    parts = [each.moments if each.moments is not None else nothing(name) for name, each in items]
-    for (_, estimator), moments in zip(items, join_moments(parts), strict=True):
-        estimator.moments = moments
+    parts = [each.moments if each.moments is not None else nothing(name) for name, each in pooled]
+    for (_, other), moments in zip(pooled, join_moments(parts), strict=True):
+        other.moments = moments
 
 
 def relative(change: Tensor, norm: Tensor) -> Tensor:

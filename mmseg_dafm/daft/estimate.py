@@ -1,16 +1,17 @@
 """Target statistics of every batch norm layer in one pass in test mode."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmseg_dafm.core.eager import run_eagerly
 from mmseg_dafm.core.processes import in_step, world_size
 from mmseg_dafm.daft.equations import batch_moments, join_estimators, join_moments, make_estimator
-from mmseg_dafm.daft.layers import is_sync_batch_norm, preserved_modes
+from mmseg_dafm.daft.layers import is_sync_batch_norm, preserved_modes, running_statistics
 
 
 class Estimate(NamedTuple):
@@ -52,7 +53,7 @@ def precision(device: torch.device, amp: bool) -> AbstractContextManager:
 def estimate_statistics(
     model: nn.Module,
     batches: Iterable,
-    layers: dict[str, nn.Module],
+    layers: Mapping[str, _BatchNorm],
     estimator: str = 'batch',
     forward: Callable[[Any], Any] | None = None,
     num_batches: int | None = None,
@@ -88,7 +89,7 @@ def estimate_statistics(
     """
     if num_batches is not None and num_batches < 1:
         raise ValueError(f'num_batches must be at least 1, or None for all, got {num_batches}.')
-    device = next(iter(layers.values())).running_mean.device
+    device = running_statistics(next(iter(layers.values())))[0].device
     estimators = {name: make_estimator(estimator, weigh) for name in layers}
     synced = {name for name in layers if estimator == 'batch' and is_sync_batch_norm(layers[name]) and world_size() > 1}
     pending: list = []
@@ -129,7 +130,7 @@ def estimate_statistics(
             handle.remove()
     if not seen:
         raise ValueError('there were no target batches to estimate the statistics from: the loader is empty.')
-    join_estimators(estimators, {name: layer.running_mean.numel() for name, layer in layers.items()}, device)
+    join_estimators(estimators, {name: running_statistics(layer)[0].numel() for name, layer in layers.items()}, device)
     _refuse_single_values(estimators)
     statistics = {name: _result(each, name) for name, each in estimators.items() if each.batches}
     if not statistics:

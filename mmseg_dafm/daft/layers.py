@@ -1,23 +1,24 @@
 """Which batch norm layers of a model can be converted, and why the others cannot."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class Selection(NamedTuple):
     """Layers to convert, and what to say about the rest.
 
     Attributes:
-        layers: name -> layer, in the order of the model.
+        layers: name -> layer, in the order of the model; torch's batch norms, or what looks the same.
         skipped: name -> reason, for layers that are left alone.
         notes: name -> remark, for layers that are converted all the same.
     """
 
-    layers: dict[str, nn.Module]
+    layers: dict[str, _BatchNorm]
     skipped: dict[str, str]
     notes: dict[str, str]
 
@@ -43,9 +44,9 @@ def preserved_modes(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(wanted)
 
 
-def is_batch_norm(module: nn.Module) -> bool:
+def is_batch_norm(module: nn.Module) -> TypeGuard[_BatchNorm]:
     """Whether a module normalises by running statistics: torch's batch norms and what looks the same (mmcv, timm)."""
-    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+    if isinstance(module, _BatchNorm):
         return True
     return all(hasattr(module, name) for name in ('running_mean', 'running_var', 'eps')) and not isinstance(
         module, nn.modules.instancenorm._InstanceNorm
@@ -70,14 +71,22 @@ def check_parts(model: nn.Module, modules: Sequence[str] | None) -> None:
             raise ValueError(f"modules: {type(model).__name__} has no part '{part}'; it has {own}.")
 
 
-def looks_untrained(layer: nn.Module) -> bool:
+def running_statistics(layer: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """M_s and S_s, ``(C,)`` each, of a layer that tracks them, as every selected layer does."""
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    return layer.running_mean, layer.running_var
+
+
+def looks_untrained(layer: _BatchNorm) -> bool:
     """Whether statistics and parameters are those of initialisation: M = 0, S = 1, beta = 0, and gamma all 1 or all 0.
 
     A gamma of 0 is what residual networks give the last norm of each block (``zero_init_residual``). It says nothing by itself:
     trained layers can be dead, too, but their statistics have moved.
     """
+    state: list[tuple[Tensor | None, tuple[int, ...]]]
     state = [(layer.running_mean, (0,)), (layer.running_var, (1,)), (layer.weight, (0, 1)), (layer.bias, (0,))]
-    return all(value is None or any(bool((value == start).all()) for start in starts) for value, starts in state)
+    return all(value is None or any(bool(value.eq(start).all()) for start in starts) for value, starts in state)
 
 
 def select_layers(model: nn.Module, modules: Sequence[str] | None = None, affine: bool = True) -> Selection:
@@ -114,14 +123,15 @@ def select_layers(model: nn.Module, modules: Sequence[str] | None = None, affine
         raise ValueError(f'none of the {len(found)} batch norm layers in {where} can be converted ({listed}).')
     # a layer that several parts share counts for each
     paths = [name for name, module in model.named_modules(remove_duplicate=False) if is_batch_norm(module)]
-    empty = [part for part in modules or () if not any(within(name, [part]) for name in paths)]
+    parts = list(modules or ())
+    empty = [part for part in parts if not any(within(name, [part]) for name in paths)]
     if empty:
-        raise ValueError(f'no batch normalisation in {", ".join(map(repr, empty))}: take it out of modules={list(modules)}.')
+        raise ValueError(f'no batch normalisation in {", ".join(map(repr, empty))}: take it out of modules={parts}.')
     _refuse_shared(model, layers, affine)
     return Selection(layers, skipped, notes)
 
 
-def _refuse_shared(model: nn.Module, layers: dict[str, nn.Module], affine: bool) -> None:
+def _refuse_shared(model: nn.Module, layers: Mapping[str, nn.Module], affine: bool) -> None:
     """Refuse tensors that another module uses as well: conversion would change its function.
 
     Raises:
@@ -146,12 +156,12 @@ def _refuse_shared(model: nn.Module, layers: dict[str, nn.Module], affine: bool)
                     )
 
 
-def _place(tensor: torch.Tensor) -> tuple:
+def _place(tensor: Tensor) -> tuple:
     """Where a tensor lies in memory."""
     return tensor.device, tensor.data_ptr()
 
 
-def _reason(layer: nn.Module, affine: bool) -> tuple[str, str]:
+def _reason(layer: _BatchNorm, affine: bool) -> tuple[str, str]:
     """Why a layer must be skipped, and what to remark if it is not; empty where there is nothing to say.
 
     To be called while the model is in train mode.

@@ -44,8 +44,18 @@ def layer_report(
     shift = mean_shift(source[0], source[1], target[0], eps)
     dead = (source[1] < eps) & (target[1] < eps)
     live = ~dead if not dead.all() else dead
-    values = (ratio.min(), ratio[live].median(), ratio.max(), shift[live].median(), shift.max())
-    return LayerReport(len(ratio), batches, int(dead.sum()), *(value.item() for value in values), kept, left_out)
+    return LayerReport(
+        channels=len(ratio),
+        batches=batches,
+        dead=int(dead.sum()),
+        ratio_min=ratio.min().item(),
+        ratio_median=ratio[live].median().item(),
+        ratio_max=ratio.max().item(),
+        shift_median=shift[live].median().item(),
+        shift_max=shift.max().item(),
+        kept=kept,
+        left_out=left_out,
+    )
 
 
 @dataclass

@@ -118,7 +118,9 @@ def find_candidates(
         for leaf in leaves
     ]
     spatial = _spatial_convolutions(backbone)
-    found, blocks, known = [], {}, set()
+    found: list[Candidate] = []
+    blocks: dict[str, int] = {}
+    known: set[str] = set()
     for name, parameter in backbone.named_parameters():
         match, parts = next(((hit, parts) for pattern, parts in patterns if (hit := pattern.fullmatch(name))), (None, ()))
         # convolutions may have a linear layer's name

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from mmseg_dafm.fishertune.selection import tensor_numbers, tensor_starts
 
@@ -82,7 +83,7 @@ class CompactGroup:
         first = torch.searchsorted(ordered, torch.tensor(self.starts, device=device)).tolist()
         cuts = [slice(*bounds) for bounds in zip(first, [*first[1:], len(ordered)], strict=True)]
         self.positions = [ordered[cut] - start for cut, start in zip(cuts, self.starts, strict=True)]
-        self.places = [place[cut] for cut in cuts] if self.cohorts else cuts
+        self.places = [place[cut] if self.cohorts else cut for cut in cuts]
         self.values = torch.empty(len(ordered), device=device)
         self.gradients = torch.cat([self.gradients, self.gradients.new_zeros(len(new))])
         self.refresh()
@@ -143,7 +144,9 @@ class CompactGroup:
     @torch.no_grad()
     def collect(self, number: int, add: bool = False) -> None:
         """Read the selected elements of one dense gradient, in place of what was read before or on top of it."""
-        gradient, place = self.tensors[number].grad.reshape(-1), self.places[number]
+        dense, place = self.tensors[number].grad, self.places[number]
+        assert dense is not None
+        gradient = dense.reshape(-1)
         if isinstance(place, slice) and not add:
             torch.index_select(gradient, 0, self.positions[number], out=self.gradients[place])
         else:
@@ -208,7 +211,8 @@ class CompactParameters:
     def __init__(self, tensors: Mapping[str, nn.Parameter], groups: Sequence[Sequence[str]], free_gradients: bool = False):
         if sorted(name for group in groups for name in group) != sorted(tensors):
             raise ValueError('each candidate tensor must be in exactly one group.')
-        self.free_gradients, self.handles = free_gradients, []
+        self.free_gradients = free_gradients
+        self.handles: list[RemovableHandle] = []
         numbers = {name: number for number, name in enumerate(tensors)}
         self.starts = tensor_starts(tensors.values())
         members = [sorted(numbers[name] for name in group) for group in groups]

@@ -335,8 +335,8 @@ def score(criterion: str, fisher: DomainFisher, coef: str | float = 'abs') -> Sc
 def _score_of_rows(criterion: str, fisher: DomainFisher, coef: str | float) -> dict[str, Tensor]:
     """Scores where some rows are no candidates: those count for no rank and no mean, and score 0."""
     rows = fisher.candidates
-    parts = [dict(narrow(part, rows)) for part in (fisher.clean, fisher.shifted)]
-    own = score(criterion, DomainFisher(*parts, fisher.strengths, fisher.damping, fisher.tau), coef)
+    clean, shifted = (dict(narrow(part, rows)) for part in (fisher.clean, fisher.shifted))
+    own = score(criterion, DomainFisher(clean, shifted, fisher.strengths, fisher.damping, fisher.tau), coef)
     found = {name: torch.zeros_like(part) for name, part in fisher.clean.items()}
     done = dict.fromkeys(found, 0)
     for candidate in rows:

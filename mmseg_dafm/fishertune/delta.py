@@ -168,7 +168,8 @@ def load_delta(path: Path) -> Delta:
         raise ValueError(f'{path} is no safetensors file: {error}') from None
     if metadata.get('format') != FORMAT:
         raise ValueError(f'{path} is not a delta of this version: its format is {metadata.get("format")!r}, not {FORMAT!r}.')
-    header, parts = json.loads(metadata['delta']), {'index': {}, 'value': {}, 'whole': {}}
+    header = json.loads(metadata['delta'])
+    parts: dict[str, dict[str, Tensor]] = {'index': {}, 'value': {}, 'whole': {}}
     for key, tensor in tensors.items():
         part, _, name = key.partition('/')
         parts[part][name] = tensor

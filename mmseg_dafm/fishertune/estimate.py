@@ -178,7 +178,8 @@ class DomainFisherEstimator:
             used = self.choose_path()
             estimate = self._sgvb if self.options.estimator == 'sgvb' else self._squares
             weights = self.tensors if used == 'loop' or self.options.estimator == 'sgvb' else {}
-            with only_requires_grad(self.model, weights), self.layers if used == 'batched' else nullcontext():
+            layers = self.layers if used == 'batched' else None
+            with only_requires_grad(self.model, weights), layers or nullcontext():
                 found, damping = estimate()
         strengths = self.strengths.to(self.device)
         sum_over_ranks([strengths])
@@ -236,9 +237,9 @@ class DomainFisherEstimator:
             return 'loop'
         reason = ''
         try:
-            self.layers = LayerGradients(self.model, self.tensors)
+            layers = self.layers = LayerGradients(self.model, self.tensors)
             for (_, ids), samples in self._samples(self._share(self.options.images)[0][:1], 'choice of the path'):
-                reason = self._compare(samples[:2], self._seeds(ids[:2]))
+                reason = self._compare(layers, samples[:2], self._seeds(ids[:2]))
         except NotBatchable as error:
             reason = str(error)
         if not any_rank(bool(reason), self.device):
@@ -255,11 +256,11 @@ class DomainFisherEstimator:
         )  # fmt: skip
         return 'loop'
 
-    def _compare(self, samples: Sequence[Any], seeds: Sequence[int]) -> str:
+    def _compare(self, layers: LayerGradients, samples: Sequence[Any], seeds: Sequence[int]) -> str:
         """Why the batched path is not exact; empty if it is."""
         one, other = new_accumulators(self.tensors), new_accumulators(self.tensors)
-        with only_requires_grad(self.model, {}), self.layers:
-            add_squares_by_batch(self.losses, self.layers, samples, seeds, other)
+        with only_requires_grad(self.model, {}), layers:
+            add_squares_by_batch(self.losses, layers, samples, seeds, other)
         with only_requires_grad(self.model, self.tensors):
             add_squares_by_loop(self.losses, self.tensors, samples, seeds, one)
         apart = difference(one, other)
@@ -286,7 +287,7 @@ class DomainFisherEstimator:
             for _ in share:
                 (number, ids), samples = next(reader)
                 for domain in totals:
-                    with noise.drawn(self._seed(number, 1), widths[domain]) if von else nullcontext():
+                    with noise.drawn(self._seed(number, 1), widths[domain]) if noise is not None else nullcontext():
                         self._add_squares(domain, samples, ids, parts[domain])
             self._stop_if_bad()
             if not alone:
@@ -297,15 +298,15 @@ class DomainFisherEstimator:
             done = min(self.options.images, self._block_end(block, len(shares)))
             damping = self._damping(totals[CLEAN]) / done
         next(reader, None)
-        for parts in totals.values():
-            for total in parts.values():
-                total.div_(self.options.images)
+        for found in totals.values():
+            for squares in found.values():
+                squares.div_(self.options.images)
         return totals, damping
 
     def _damping(self, total: Mapping[str, Tensor]) -> float:
         return damping_of(total if self.candidates is None else narrow(total, self.candidates), self.options.damping)
 
-    def _widths(self, total: Mapping[str, Tensor], done: int, damping: float) -> dict[str, Tensor | float]:
+    def _widths(self, total: Mapping[str, Tensor], done: int, damping: float) -> Mapping[str, Tensor | float]:
         """Standard deviations of q; those of the prior before anything was seen."""
         if not done or not damping > 0:
             return self.tau
@@ -349,16 +350,16 @@ class DomainFisherEstimator:
             for domain, posterior in posteriors.items():
                 seed = self._seed(step, 2)
                 gradients = [torch.zeros_like(tensor) for tensor in self.tensors.values()]
-                count = torch.zeros((), device=self.device)
+                size = torch.zeros((), device=self.device)
                 if found is not None:
                     (_, ids), samples = found
                     with noise.drawn(seed, posterior.widths()), self._domain(domain, ids) as seeds:
                         loss = self.losses(samples, seeds).sum()
                         gradients = list(torch.autograd.grad(loss, [self.tensors[name] for name in names]))
-                    count += len(ids)
+                    size += len(ids)
                 self._stop_if_bad()
-                sum_over_ranks([*gradients, count])
-                mean = {name: gradient / count for name, gradient in zip(names, gradients, strict=True)}
+                sum_over_ranks([*gradients, size])
+                mean = {name: gradient / size for name, gradient in zip(names, gradients, strict=True)}
                 posterior.step(mean, noise.epsilon(seed))
         next(reader, None)
         return {domain: posterior.fisher() for domain, posterior in posteriors.items()}, damping

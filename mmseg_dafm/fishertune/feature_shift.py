@@ -164,8 +164,8 @@ class FeatureShift:
             return
         sizes = torch.zeros(len(self.positions), device=device)
         for place, position in enumerate(self.positions):
-            if position in self.banks:
-                sizes[place] = self.banks[position].sums.shape[-1]
+            if position in self.banks and (sums := self.banks[position].sums) is not None:
+                sizes[place] = sums.shape[-1]
         torch.distributed.all_reduce(sizes, op=torch.distributed.ReduceOp.MAX)
         for size, position in zip(sizes.int().tolist(), self.positions, strict=True):
             bank = self.banks.setdefault(position, StatisticsBank())
@@ -253,7 +253,7 @@ class FeatureShift:
         handles = []
         try:
             for position in self.positions:
-                module = self.model.get_submodule(self.paths[0 if position == EMBEDDING else position])
+                module = self.model.get_submodule(self.paths[position if isinstance(position, int) else 0])
                 if position == EMBEDDING:
                     handles.append(module.register_forward_pre_hook(before(position), with_kwargs=True))
                 else:

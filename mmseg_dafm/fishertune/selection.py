@@ -33,12 +33,11 @@ def order_keys(scores: Tensor) -> Tensor:
 
 def histogram(keys: Sequence[Tensor], high: int | None = None) -> Tensor:
     """Counts of the keys' upper 15 bits, or, of the keys whose upper bits are ``high``, of the lower 16 bits."""
-    total = None
+    size = 2**HIGH_BITS if high is None else 2**LOW_BITS
+    total = torch.zeros(size, dtype=torch.int64, device=keys[0].device)
     for key in keys:
         part = key >> LOW_BITS if high is None else key[(key >> LOW_BITS) == high] & (2**LOW_BITS - 1)
-        size = 2**HIGH_BITS if high is None else 2**LOW_BITS
-        counts = torch.bincount(part.flatten(), minlength=size)
-        total = counts if total is None else total + counts
+        total += torch.bincount(part.flatten(), minlength=size)
     return total
 
 
@@ -114,7 +113,7 @@ def quantiles(scores: Sequence[Tensor]) -> list[Tensor]:
         # a bin of one value holds ranks below + 1; exact zeros share their average rank
         inside = torch.where(key == 0, 0.5, inside)
         result.append(((below[bins] + 0.5 + inside * (width - 1).clamp(min=0) + 0.5) / n).float())
-    for high in (counts >= max(HEAVY * n, 2)).nonzero().flatten().tolist():
+    for high in (counts >= max(HEAVY * float(n), 2)).nonzero().flatten().tolist():
         ranks = (below[high] + _average_ranks(histogram(keys, high))) / n
         for key, part in zip(keys, result, strict=True):
             here = (key >> LOW_BITS) == high

@@ -153,16 +153,16 @@ class LayerGradients:
     """
 
     def __init__(self, model: nn.Module, tensors: Mapping[str, nn.Parameter]) -> None:
-        owners = {}
+        owners: dict[int, tuple[nn.Module, str]] = {}
         for module in model.modules():
             for leaf, parameter in module.named_parameters(recurse=False):
                 owners.setdefault(id(parameter), (module, leaf))
         self.layers: dict[nn.Module, dict[str, str]] = {}
         for name, parameter in tensors.items():
-            module, leaf = owners.get(id(parameter), (None, ''))
-            if not isinstance(module, nn.Linear):
-                raise NotBatchable(f'{name} belongs to {type(module).__name__}, not to nn.Linear')
-            self.layers.setdefault(module, {})[leaf] = name
+            owner, leaf = owners.get(id(parameter), (None, ''))
+            if not isinstance(owner, nn.Linear):
+                raise NotBatchable(f'{name} belongs to {type(owner).__name__}, not to nn.Linear')
+            self.layers.setdefault(owner, {})[leaf] = name
         self.seen: dict[nn.Module, tuple[Tensor, Tensor | None]] = {}
         self.repeated: str | None = None
         self.handles: list[Any] = []
@@ -209,7 +209,7 @@ class LayerGradients:
         for module, leaves in self.layers.items():
             x, g = self.seen.get(module, (None, None))
             name = next(iter(leaves.values()))
-            if g is None:
+            if x is None or g is None:
                 raise NotBatchable(f'the layer of {name} is not called as a module, or the loss does not depend on it')
             if len(x) % size:
                 raise NotBatchable(f'the layer of {name} has inputs of shape {tuple(x.shape)} for {size} samples')

@@ -54,17 +54,17 @@ def summarise(
     """
     starts = dict(zip(tensors, tensor_starts(tensors.values()), strict=False))
     ordered = ranking.sort().values
-    found: dict[tuple[int, str], list[float]] = {}
+    found: dict[tuple[int, str], tuple[int, int, float]] = {}
     for candidate in candidates:
         tensor = tensors[candidate.parameter]
         width = tensor.numel() // len(tensor)
         first, last = (starts[candidate.parameter] + row * width for row in candidate.rows)
         inside = torch.searchsorted(ordered, torch.tensor([first, last]))
-        sums = found.setdefault((candidate.block, candidate.kind), [0, 0, 0.0])
-        sums[0] += last - first
-        sums[1] += int(inside[1] - inside[0])
+        weights, selected, total = found.get((candidate.block, candidate.kind), (0, 0, 0.0))
         if scores is not None:
-            sums[2] += float(scores[candidate.parameter][slice(*candidate.rows)].double().sum())
+            total += float(scores[candidate.parameter][slice(*candidate.rows)].double().sum())
+        weights, selected = weights + last - first, selected + int(inside[1] - inside[0])
+        found[candidate.block, candidate.kind] = weights, selected, total
     return [
         Part(block, kind, weights, selected, total / weights if scores is not None else None)
         for (block, kind), (weights, selected, total) in sorted(found.items(), key=lambda item: (item[0][0], _place(item[0][1])))
