@@ -74,8 +74,8 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu') -> Any:
         return torch.load(path, map_location, pickle if trusted else _PLAIN, weights_only=False)
     except _CodeRefused as error:
         raise CheckpointError(
-            f'checkpoint {path} asks for {error} to be run while it is read. If you trust whoever wrote it, give '
-            f'--trust-checkpoint to the tool or set {TRUST}=1; else take a .safetensors release of it.'
+            f'checkpoint {path} would run {error} while it is read. If you trust its author, give --trust-checkpoint to the tool '
+            f'or set {TRUST}=1; else use a .safetensors release of it.'
         ) from None
     except Exception as error:  # on a file of another kind, pickle may raise any exception
         reason = (str(error).strip().splitlines() or [''])[0][:120]

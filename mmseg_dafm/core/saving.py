@@ -89,9 +89,9 @@ def newest_checkpoint(folder: str | os.PathLike) -> tuple[Path, list[Path]] | No
             tried.append(path)
     if not tried:
         return None
-    names = ', '.join(f'{path.name} ({"broken" if path.is_file() else "not there"})' for path in tried)
+    names = ', '.join(f'{path.name} ({"broken" if path.is_file() else "missing"})' for path in tried)
     others = sorted(path.name for path in folder.glob('*.pth') if is_whole(path))
-    usable = f'; whole are {", ".join(others)}: give one as load_from' if others else ''
+    usable = f'; complete are {", ".join(others)}: give one as load_from' if others else ''
     raise CheckpointError(
         f'no checkpoint of {folder} can be resumed: {names}{usable}. Restore one of them, or remove {LAST} and the broken files '
         'to start afresh.'

@@ -57,7 +57,7 @@ def sentence_of(error: Exception) -> str | None:
         name, registry = match[1], match[2].split('::')[-1].replace(' ', '_')
         found = [r for r in vars(mmseg.registry).values() if isinstance(r, Registry) and r.name == registry.replace('_', ' ')]
         known = {key for r in found for key in (*r.module_dict, *(r.parent.module_dict if r.parent else ()))}
-        return f'type={name!r} is no {registry} that is registered.{nearest(name, known)} (custom_imports registers others.)'
+        return f'type={name!r} is not a registered {registry}.{nearest(name, known)} (custom_imports registers others.)'
     return next((sentence for pattern, sentence in FORESEEN if re.search(pattern, text, re.IGNORECASE)), None)
 
 

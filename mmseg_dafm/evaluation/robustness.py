@@ -73,12 +73,12 @@ def describe_set(summary: Mapping) -> str:
     drawn = ''
     if 'frost' in names or 'spatter' in names:
         drawn = (
-            " The project's own frost and spatter are drawn: as strong as the published ones within 10 % in the mean over an "
-            'image, not the same pictures; spatter at severity 1 is not comparable with published numbers.'
+            " Frost and spatter are the project's own drawings: their mean strength over an image is within 10 % of the "
+            'published one, but the pictures differ. Spatter at severity 1 is not comparable with published numbers.'
         )
     return (
-        f'Means over {which}, severities {", ".join(map(str, severities))}{noise}. A corruption counts by the mean of its '
-        'severities, each corruption equally. Mean error = 100 - mPC, not normalised by AlexNet (DAFT calls it mCE).' + drawn
+        f'Means over {which}, severities {", ".join(map(str, severities))}{noise}. Scores are averaged over '
+        'severities, then over corruptions. Mean error = 100 - mPC, not normalised by AlexNet (DAFT calls it mCE).' + drawn
     )
 
 

@@ -153,7 +153,7 @@ class BNConversionHook(Hook):
         if self.record is not None:
             print_log(
                 'BNConversionHook: the loaded weights were converted before, in another run; they are converted again to this '
-                "run's data, which keeps the function",
+                "run's data, which leaves the model's function unchanged",
                 'current', logging.WARNING,
             )  # fmt: skip
         model = unwrapped(runner.model)

@@ -137,8 +137,8 @@ class FisherTuneHook(Hook):
             )
         if runner.max_iters <= self.warmup_iters:
             raise ValueError(
-                f'FisherTuneHook: warmup_iters={self.warmup_iters} leaves nothing of max_iters={runner.max_iters} to tune the '
-                'backbone: lower it.'
+                f'FisherTuneHook: warmup_iters={self.warmup_iters} leaves no iteration of max_iters={runner.max_iters} for '
+                'tuning the backbone: lower it.'
             )
         counts = getattr(wrapper, '_accumulative_counts', 1)
         if self.warmup_iters % counts or self.interval % counts:
@@ -309,7 +309,7 @@ class FisherTuneHook(Hook):
             apart = differences(found.meta['conditions'], here)
             if not apart:
                 return found
-            text = f'were estimated under other conditions: {some(apart)}. They rank the weights for those, not for this run'
+            text = f'were estimated under other conditions: {some(apart)}. The ranking may be wrong for this run'
         print_log(f'FisherTuneHook: scores={self.scores!r} {text}.', 'current', logging.WARNING)
         return found
 

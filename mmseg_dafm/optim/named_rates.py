@@ -53,8 +53,8 @@ class NamedRates:
         for group, meant in zip(self.optimizer.param_groups, self._meant(), strict=True):
             if group['lr'] > meant * (1 + TOLERANCE):
                 raise ValueError(
-                    f'the schedule raises the rate of {group["name"]} from {meant:g} to {group["lr"]:g}, as an eta_min does, '
-                    f'which counts for every group: {REMEDY}.'
+                    f'the schedule raises the rate of {group["name"]} from {meant:g} to {group["lr"]:g}. An eta_min, '
+                    f'for example, holds for every group: {REMEDY}.'
                 )
         super().step(**kwargs)
 

@@ -123,7 +123,7 @@ def check_schedule(
     number = culprit[group]
     cfg = _as_list(schedulers)[number]
     key = next((key for key in KEYS if cfg.get(key)), None)
-    cause = f'{key}={cfg[key]} counts for every group' if key else 'it does not keep to the rates of the groups'
+    cause = f'{key}={cfg[key]} holds for every group' if key else 'it overrides the rates of the groups'
     remedy = REMEDY if key in FLOORS or not key else f'keep {key} at or below 1'
     raise ValueError(
         f'param_scheduler[{number}] {cfg["type"]} raises the rate of {names[group]} from {meant[group]:g} to {peak[group]:g}, '

@@ -91,5 +91,5 @@ def test_nothing_to_resume_and_nothing_whole(tmp_path):
     (tmp_path / 'iter_20.pth').write_bytes(b'half')
     (tmp_path / 'last_checkpoint').write_text('iter_30.pth')
     torch.save({}, tmp_path / 'best_mIoU_iter_10.pth')
-    with pytest.raises(ValueError, match=r'iter_30.pth \(not there\), iter_20.pth \(broken\); whole are best_mIoU_iter_10.pth'):
+    with pytest.raises(ValueError, match=r'iter_30.pth \(missing\), iter_20.pth \(broken\); complete are best_mIoU_iter_10.pth'):
         newest_checkpoint(tmp_path)

@@ -102,4 +102,4 @@ def test_a_type_that_nobody_registered_is_named_with_the_nearest():
     from mmseg.registry import MODELS
 
     text = sentence(lambda: MODELS.build(dict(type='VPDBackbon')))
-    assert text.startswith("error: type='VPDBackbon' is no model that is registered. Did you mean 'VPDBackbone'?")
+    assert text.startswith("error: type='VPDBackbon' is not a registered model. Did you mean 'VPDBackbone'?")

@@ -41,7 +41,7 @@ def test_bad_options(tmp_path, hook, message):
 @pytest.mark.parametrize(
     ('hook', 'message'),
     [
-        (dict(warmup_iters=8), 'leaves nothing of max_iters=8'),
+        (dict(warmup_iters=8), 'leaves no iteration of max_iters=8'),
         (dict(criterion='random', scores='x'), "is not used by criterion='random'"),
         (dict(criterion='random_q'), 'has 1,728 candidates, fewer than the 2,035 weights of delta_max=0.05'),
         (dict(estimation=dict(shift=dict(positions=[30]))), 'block numbers 0 to 2'),

@@ -49,7 +49,9 @@ def test_a_run_from_a_config_refuses_eta_min_before_its_first_iteration(tmp_path
 def test_a_run_without_a_config_refuses_it_at_the_first_step_that_it_spoils(tmp_path):
     run = runner(tmp_path, iterations=6, optim_wrapper=wrapper(), param_scheduler=[poly(1e-4)])
     before = Classifier().net.backbone[0].conv.weight
-    with pytest.raises(ValueError, match='raises the rate of features from 3e-05 to .*, as an eta_min does.*set eta_min=0 or'):
+    with pytest.raises(
+        ValueError, match='raises the rate of features from 3e-05 to .* An eta_min, for example.*set eta_min=0 or'
+    ):
         run.train()
     assert run.iter == 1
     assert (run.model.net.backbone[0].conv.weight - before).abs().max() > 0, 'the first step was as meant'

@@ -58,7 +58,7 @@ def test_the_trap_is_named_with_scheduler_key_group_rates_and_remedy():
     with pytest.raises(ValueError, match='raises') as info:
         check_schedule(RATES, [warm_up, poly(eta_min=1e-4, begin=10)], 100)
     assert str(info.value) == (
-        'param_scheduler[1] PolyLR raises the rate of feature_lr from 3e-05 to 0.0001, because eta_min=0.0001 counts for every '
+        'param_scheduler[1] PolyLR raises the rate of feature_lr from 3e-05 to 0.0001, because eta_min=0.0001 holds for every '
         "group: set eta_min=0 or use mmseg's PolyLRRatio with eta_min_ratio."
     )
 
@@ -84,9 +84,9 @@ def test_warm_up_from_below_ratios_and_steps_pass(schedulers):
 
 def test_other_ways_up_are_refused_with_their_key():
     for scheduler, words in (
-        (dict(type='StepLR', step_size=5, gamma=2.0, by_epoch=False), 'gamma=2.0 counts .* keep gamma at or below 1'),
-        (dict(type='OneCycleLR', eta_max=2.0, total_steps=100, by_epoch=False), r'eta_max=2.0 counts for every group'),
-        (dict(type='ExponentialLR', gamma=1.01, by_epoch=False), 'gamma=1.01 counts .* keep gamma at or below 1'),
+        (dict(type='StepLR', step_size=5, gamma=2.0, by_epoch=False), 'gamma=2.0 holds .* keep gamma at or below 1'),
+        (dict(type='OneCycleLR', eta_max=2.0, total_steps=100, by_epoch=False), r'eta_max=2.0 holds for every group'),
+        (dict(type='ExponentialLR', gamma=1.01, by_epoch=False), 'gamma=1.01 holds .* keep gamma at or below 1'),
     ):
         with pytest.raises(ValueError, match=words):
             check_schedule(RATES, [scheduler], 100)
