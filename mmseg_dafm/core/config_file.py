@@ -44,24 +44,21 @@ class ConfigOptions(DictAction):
         values: Sequence[str],
         option_string: str | None = None,
     ) -> None:
-        """Add the options to the earlier ones.
-
-        Raises:
-            ValueError: If an option is not KEY=VALUE or its value cannot be read.
-        """
+        """Add the options to the earlier ones; end the tool with one sentence if one cannot be read."""
         options = dict(getattr(namespace, self.dest, None) or {})
         for value in values:
             key, given, text = value.partition('=')
             if not key or not given:
-                raise ValueError(f'{option_string} {value}: give it as KEY=VALUE.')
+                parser.exit(1, f'error: {option_string} {value}: give it as KEY=VALUE.\n')
             try:
                 # mmengine's parser would cut dicts at their commas
                 options[key] = ast.literal_eval(text.strip()) if DICT.search(text) else self._parse_iterable(text)
-            except (SyntaxError, ValueError, TypeError, AssertionError, RecursionError) as error:
-                raise ValueError(
-                    f'{option_string} {value}: the value cannot be read. Close its brackets, and put quotes around texts inside '
-                    "of dicts, as in \"KEY=[{'type': 'EMAHook'}]\"."
-                ) from error
+            except (SyntaxError, ValueError, TypeError, AssertionError, RecursionError):
+                parser.exit(
+                    1,
+                    f'error: {option_string} {value}: the value cannot be read. Close its brackets, and put quotes around texts '
+                    "inside of dicts, as in \"KEY=[{'type': 'EMAHook'}]\".\n",
+                )
         setattr(namespace, self.dest, options)
 
 
