@@ -1,4 +1,4 @@
-"""Painting label maps over images."""
+"""Pictures of images, labels and predictions."""
 
 import os
 from collections.abc import Sequence

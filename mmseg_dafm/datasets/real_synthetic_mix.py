@@ -1,4 +1,4 @@
-"""Bring a synthetic image to the size of the real label that it shares."""
+"""RealSyntheticMix: real training images and synthetic variants of them in a fixed ratio."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""DSU: a simulated unseen domain, by shifting the feature statistics of each sample within the training set's own spread."""
+"""DSU: a simulated unseen domain, by shifting the feature statistics of each image inside the backbone."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

@@ -1,8 +1,4 @@
-"""Files that exist only as an address: ``toydrive://`` images and labels are drawn when they are read.
-
-mmengine's file interface finds the backend by the prefix, so mmseg's own loading transforms, its visualization hook and
-its tools read toy scenes like any other files.
-"""
+"""ToyDriveDataset: drawn street scenes as a data set, drawn when they are read."""
 
 import re
 import zlib

@@ -1,4 +1,4 @@
-"""Corrupted images kept on disk, so that they are made once for many tests."""
+"""Corrupt: the sixteen corruptions as a transform, cached or delegated to imagecorruptions."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Fit lists of learning rates to a number of trials: thinner, finer, or shared among steps."""
+"""Which trials a sweep of learning rates makes, within a budget."""
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence

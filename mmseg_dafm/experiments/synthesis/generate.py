@@ -1,4 +1,4 @@
-"""Loading Stable Diffusion with a segmentation ControlNet, from the hub or from folders."""
+"""Generate images from label maps with Stable Diffusion and ControlNet."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence

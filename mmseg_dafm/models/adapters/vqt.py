@@ -1,4 +1,4 @@
-"""A frozen block of timm's ViTs on queries alone, with the keys and values of its ordinary tokens."""
+"""VQT: learnable queries that summarise the tokens of every block."""
 
 import math
 from collections.abc import Mapping, Sequence

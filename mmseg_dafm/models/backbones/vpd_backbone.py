@@ -1,4 +1,4 @@
-"""VPD's text adapter."""
+"""VPDBackbone: a Stable Diffusion U-Net as a segmentation backbone."""
 
 import logging
 import math

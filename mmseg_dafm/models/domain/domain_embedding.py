@@ -1,4 +1,4 @@
-"""Image embeddings of a frozen tower, remembered: each training image is seen dozens of times and its embedding never changes."""
+"""DomainEmbedding: from an image to its domain embedding W, with CLIP."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Text descriptions k_i of the visual domains, from which Domino builds its domain embedding.
+"""Text embeddings by name, and the prompts that they are made from.
 
 The paper asks for fixed descriptions of "different weather conditions and time of the day" and does not list them
 (Domino, section 2.2). Deviation: the two presets below are our choice; a config may give its own dict.

@@ -1,4 +1,4 @@
-"""Which CLIP a text embedding or an image tower comes from: one name for each training, however its source is written."""
+"""Read and write text embeddings, and tell which CLIP they come from."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Semantic segmentation as mask classification: class masks from a label map, hidden pixels, class scores from masks."""
+"""HFMask2FormerHead: Mask2Former of transformers as a decode head, and the semantic map of its masks."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""Sliding windows over an image, as pure geometry."""
+"""DomainAwareEncoderDecoder: one W per image for backbone, neck and heads; batched sliding windows."""
 
 import logging
 from collections.abc import Callable
